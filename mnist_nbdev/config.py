@@ -696,7 +696,7 @@ class RecordFormatter(logging.Formatter):
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-# %% ../nbs/01_config.ipynb #e5f746c7
+# %% ../nbs/01_config.ipynb #3af76984
 def rotate_log(
     path: Path,  # the log file
     max_bytes: float,  # it is rotated when it is larger
@@ -705,7 +705,7 @@ def rotate_log(
     "Move a log that has grown too large aside."
     if not path.is_file() or path.stat().st_size <= max_bytes:
         return
-    with exclusive_lock(path.with_name(path.name + ".lock"), f"The log {path}"):
+    with exclusive_lock(path.with_name(path.name + ".lock"), f"The log {path}", 30):
         for number in range(backup_count, 0, -1):
             older = path.with_name(f"{path.name}.{number}")
             newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path

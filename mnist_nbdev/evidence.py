@@ -141,7 +141,7 @@ def is_finished(
     "Whether a run was closed by its manifest."
     return (Path(folder) / MANIFEST).is_file()
 
-# %% ../nbs/10_evidence.ipynb #1f91ba7e
+# %% ../nbs/10_evidence.ipynb #e98298e1
 def check_against_manifest(
     folder: str | Path,  # a finished run's folder
     name: str,  # a file of it, "models/model.onnx"

@@ -217,11 +217,12 @@ def read_sealed_json(
         )
     return dict(value)
 
-# %% ../nbs/00_files.ipynb #082aec25
+# %% ../nbs/00_files.ipynb #f4b6c8d6
 @contextmanager
 def exclusive_lock(
     path: str | Path,  # the lock file; it stays, empty, when the lock is free
     what: str,  # what is locked, for the message: "run 2026-01-31-default"
+    wait_s: float = 0.0,  # seconds to wait for it
 ) -> Iterator[None]:
     "Hold a lock while the block runs. Raises `PipelineError` that names the holder of a taken one."
     from filelock import FileLock, Timeout
@@ -229,7 +230,7 @@ def exclusive_lock(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(path.name + ".holder")
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=wait_s)
     try:
         lock.acquire()
     except Timeout:
