@@ -6,10 +6,10 @@
 __all__ = ['MAX_SETTINGS_BYTES', 'RUN_KERNEL_VARIABLE', 'DataSettings', 'AugmentationSettings', 'ModelSettings',
            'TrainingSettings', 'InferenceSettings', 'EvaluationSettings', 'ReleaseThresholds', 'PipelineSettings',
            'LoggingSettings', 'PathSettings', 'Settings', 'setting_fields', 'flatten_settings', 'project_root',
-           'project_path', 'parse_value', 'Value', 'read_settings_file', 'package_folder', 'preset_files',
-           'environment_variables', 'read_environment', 'read_flags', 'ResolvedSettings', 'resolve_settings',
-           'validate_settings', 'settings_yaml', 'settings_schema', 'get_logger', 'RecordFormatter', 'rotate_log',
-           'console_stream', 'start_logging']
+           'project_path', 'usable_cores', 'parse_value', 'Value', 'read_settings_file', 'package_folder',
+           'preset_files', 'environment_variables', 'read_environment', 'read_flags', 'ResolvedSettings',
+           'resolve_settings', 'validate_settings', 'settings_yaml', 'settings_schema', 'get_logger', 'RecordFormatter',
+           'rotate_log', 'console_stream', 'start_logging']
 
 # %% ../nbs/01_config.ipynb #d554fc09
 import difflib
@@ -344,6 +344,13 @@ def project_path(
 ) -> Path:  # absolute
     "Where a path of the settings is."
     return project_root() / Path(path).expanduser()
+
+# %% ../nbs/01_config.ipynb #2b98fb9c
+def usable_cores() -> int:
+    "The processor cores that this process may use."
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 # %% ../nbs/01_config.ipynb #e8b7cde4
 class _SettingsLoader(yaml.SafeLoader):

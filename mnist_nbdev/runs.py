@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'MODES', 'Stage', 'new_run_id', 'create_run', 'run_settings', 'merge_timing', 'notebook_code_hash',
-           'source_hashes', 'stage_key', 'key_difference', 'write_stage_record', 'stage_outputs', 'read_stage_record',
-           'find_reusable', 'reuse_stage', 'runs_folder', 'find_run', 'run_summary', 'list_runs', 'newest_approved',
-           'publish_latest', 'compare_runs']
+           'stage_key', 'key_difference', 'write_stage_record', 'stage_outputs', 'read_stage_record', 'find_reusable',
+           'reuse_stage', 'runs_folder', 'find_run', 'run_summary', 'list_runs', 'newest_approved', 'publish_latest',
+           'compare_runs']
 
-# %% ../nbs/12_runs.ipynb #fc23851b
+# %% ../nbs/12_runs.ipynb #7918f950
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from mnist_nbdev.config import (
-    DataSettings,
     ResolvedSettings,
     Settings,
     flatten_settings,
@@ -28,7 +27,7 @@ from mnist_nbdev.config import (
     settings_yaml,
     validate_settings,
 )
-from .data import MNIST_FILES, mnist_folder, sample_path
+from .data import source_hashes
 from .evidence import code_hash, environment_record, is_finished, package_versions
 from mnist_nbdev.files import (
     TEMP_PREFIX,
@@ -176,18 +175,6 @@ def notebook_code_hash(
     cells = read_json(path)["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return sha256_bytes("\0".join(code).encode())
-
-# %% ../nbs/12_runs.ipynb #fc684e5b
-def source_hashes(
-    settings: DataSettings,  # which source is meant, and where
-) -> dict[str, str] | None:  # file -> SHA-256; None while they are not there
-    "The hashes of the files that the data come from."
-    if settings.source == "sample":
-        return {sample_path().name: sha256_file(sample_path())}
-    paths = [mnist_folder(settings) / file.name for file in MNIST_FILES]
-    if not all(path.is_file() for path in paths):
-        return None
-    return {path.name: sha256_file(path) for path in paths}
 
 # %% ../nbs/12_runs.ipynb #f6d5561a
 def stage_key(

@@ -1,0 +1,86 @@
+"""Calling `mnist-nbdev` as a shell does: in a process and a folder of its own."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Small enough that a whole run takes seconds, on data that come with the packages.
+QUICK = ("--preset", "debug")
+
+
+class Ended(NamedTuple):
+    "How a command ended, and what it said."
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    "This process's environment without settings, plus `variables`."
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
+    return {**kept, **variables}
+
+
+def start(*words: str, folder: Path, **variables: str) -> subprocess.Popen[str]:
+    "Start a command and go on."
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnist_nbdev", *words],
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def call(*words: str, folder: Path, **variables: str) -> Ended:
+    "Run a command to its end."
+    process = start(*words, folder=folder, **variables)
+    out, err = process.communicate(timeout=300)
+    return Ended(process.returncode, out, err)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    "What a command says on standard error, up to the line that holds `text`."
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"{text!r} never came; it said:\n{said}")
+
+
+def children(pid: int) -> list[int]:
+    "The processes that a process has started."
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_for_end(pid: int, seconds: float = 30.0) -> bool:
+    "Whether a process that is not our child ends in time."
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], seconds)[0])
+    finally:
+        os.close(handle)
