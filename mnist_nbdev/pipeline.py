@@ -223,13 +223,14 @@ def _files_as_recorded(folder: Path) -> dict[str, bool]:
             files[name] = path.is_file() and sha256_file(path) == digest
     return files
 
-# %% ../nbs/14_pipeline.ipynb #7eeb3061
+# %% ../nbs/14_pipeline.ipynb #e26cb628
 def kernel_main() -> None:
     "What a kernel's process runs: watch the parent, import ahead, then serve the notebook."
     connection_file, *imports = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in imports:
-        importlib.import_module(name)
+        with suppress(Exception):  # where one fails, the notebook says so better
+            importlib.import_module(name)
     from ipykernel.kernelapp import IPKernelApp
 
     # File descriptors stay as they are, so that progress bars can reach the terminal.
@@ -455,7 +456,7 @@ def _peak_memory_mb(pid: int) -> float | None:
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)
     return round(int(found.group(1)) / 1000, 1) if found else None
 
-# %% ../nbs/14_pipeline.ipynb #a607bb36
+# %% ../nbs/14_pipeline.ipynb #4acd6aae
 def _explain_failure(stage: Stage, target: Path, error: Exception, watch: _Watch) -> PipelineError:
     where = f"The notebook shows where: {target}."
     name, text = getattr(error, "ename", ""), str(getattr(error, "evalue", error))
@@ -478,7 +479,7 @@ def _explain_failure(stage: Stage, target: Path, error: Exception, watch: _Watch
     else:
         text = f"Stage {stage.name} could not be executed: {type(error).__name__}: {text}"
     _mark_failed(target, text)
-    return StageFailed(f"{text} {where}")
+    return StageFailed(f"{text.rstrip('.')}. {where}")
 
 
 def _errors_for_people() -> dict[str, Callable[[str], PipelineError]]:
@@ -539,7 +540,7 @@ def _given_files(folder: Path, mode: str) -> list[str]:
     model = ["models/model.json", "models/model.safetensors"]
     return model if mode == "evaluate" else []
 
-# %% ../nbs/14_pipeline.ipynb #b4cfb259
+# %% ../nbs/14_pipeline.ipynb #9292a96d
 def summarise(
     folder: Path,  # the run
     mode: str,  # a key of MODES
@@ -555,7 +556,7 @@ def summarise(
         "mode": mode,
         "experiment_name": run_settings(folder).experiment_name,
         "status": status or (decision["status"] if decision else "trained"),
-        "data": {name: facts.get(name) for name in ("source", "verified", "sha256")},
+        "data": {name: facts.get(name) for name in ("source", "verified", "files")},
         "metrics": _main_metrics(folder),
         "seconds": _timing(folder).get("stages", {}),
     }
@@ -765,7 +766,7 @@ def explain_stages(
             hashes |= record["outputs"] if record else {}
     return rows
 
-# %% ../nbs/14_pipeline.ipynb #0a974588
+# %% ../nbs/14_pipeline.ipynb #7c85d66f
 def stale_modules(
     root: Path | None = None,  # the checkout; by default the one this package is in
 ) -> list[str]:  # notebooks whose exported code is not in their module

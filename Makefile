@@ -1,0 +1,84 @@
+# Two commands matter: `make run` and `make test`. Each sets up what it needs in .venv and is quick
+# the second time. A bare `make` lists all of them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# TORCH_INDEX=URL takes torch and torchvision from another index: the CPU wheels, a tenth of the size.
+TORCH_INDEX ?=
+ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# One set-up at a time: a second make waits for the first.
+LOCKED := $(shell command -v flock >/dev/null && echo 'flock $(VENV).lock')
+PROJECT := settings.ini setup.py pyproject.toml
+
+.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs bench clean
+
+help:  ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.run  ## make .venv and install what a run needs
+
+setup-dev: $(VENV)/.dev
+
+# A stamp is written last, so that a set-up that was interrupted is done again.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "mnist-nbdev needs Python 3.10 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "This Python has no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(LOCKED) $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.python
+	@if [ -n "$(TORCH_INDEX)" ]; then echo "torch from the given index …"; \
+	  $(LOCKED) $(PIP) install --index-url "$(TORCH_INDEX)" torch torchvision; fi
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.torch $(PROJECT)
+	@echo "Installing into $(VENV): the first time, this takes some minutes …"
+	@$(LOCKED) $(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch $(PROJECT)
+	@echo "Installing into $(VENV): the first time, this takes some minutes …"
+	@$(LOCKED) $(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+run: setup  ## run the pipeline and come to a decision; ARGS="--preset fast" passes flags on
+	@$(BIN)/mnist-nbdev run --exit-zero $(ARGS)
+
+test: setup-dev check test-nbdev test-pytest  ## every test and every check
+
+# Style, types, and that modules, notebooks and README are what they are made from.
+check: setup-dev
+	@echo "== ruff, mypy, export, clean, README"
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/python docs/check_generated.py
+
+# Notebooks as nbdev runs them: every cell, each notebook in a process. The stage notebooks are
+# executed by pytest, in whole runs.
+test-nbdev: setup-dev
+	@echo "== nbdev_test"
+	@MPLBACKEND=agg $(BIN)/nbdev_test --n_workers 2
+
+test-pytest: setup-dev
+	@echo "== pytest"
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lab: setup-dev  ## open the notebooks in JupyterLab
+	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "mnist-nbdev" >/dev/null
+	@$(BIN)/jupyter lab nbs/index.ipynb
+
+docs: setup-dev  ## build the documentation site into _docs
+	@$(BIN)/python docs/build.py
+
+bench: setup-dev  ## measure speed and accuracy beside what else one could use
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+clean:  ## remove .venv, caches and builds; data, runs and logs stay
+	rm -rf $(VENV) $(VENV).lock build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
