@@ -88,7 +88,7 @@ def _tells(share: float, n_images: int, threshold: float, confidence: float) -> 
     fewer = 1 - betainc(right + 1, wrong, threshold) if wrong else 1.0
     return bool(min(more, fewer) <= 1 - confidence)
 
-# %% ../nbs/09_release.ipynb #7cf5ff84
+# %% ../nbs/09_release.ipynb #1a43f878
 def _entry(evidence: object, *path: str) -> object:  # None where it is missing
     for name in path:
         evidence = evidence.get(name) if isinstance(evidence, Mapping) else None
@@ -112,14 +112,6 @@ def _counts(part: object) -> tuple[int, int] | str:  # (right, all), or what is 
     if n_correct > n_images:
         return f"n_correct is {n_correct:,}, more than n_images, {n_images:,}"
     return n_correct, n_images
-
-
-def _positive(value: object) -> float | None:
-    try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else 0.0
-    except (OverflowError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
 
 
 def _shown(value: object) -> str:  # short, on one line, whatever it is
@@ -204,7 +196,7 @@ def check_class_recall(
     )
     return Check("class_recall", recall, required, "passed" if passed else "failed", why)
 
-# %% ../nbs/09_release.ipynb #d1717848
+# %% ../nbs/09_release.ipynb #e45bbbec
 def check_inference_time(
     evidence: Mapping[str, Any],  # its "inference_time_ms"
     thresholds: ReleaseThresholds,  # max_inference_time_ms
@@ -228,6 +220,14 @@ def _check_limit(name: str, given: object, limit: float, words: tuple[str, str, 
     link = "and" if passed else "but"
     why = f"{begin} {value:.6g} {unit}, {link} at most {limit:.6g} {unit.split()[0]} is allowed."
     return Check(name, value, limit, "passed" if passed else "failed", why)
+
+
+def _positive(value: object) -> float | None:
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else 0.0
+    except (OverflowError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 # %% ../nbs/09_release.ipynb #95ff5de5
 def check_model_size(
