@@ -8,7 +8,7 @@ __all__ = ['logger', 'TRAINED_WITH', 'StageRun', 'open_stage', 'sweep_scratch', 
            'summarise', 'finish_run', 'work_on_run', 'signals_go_to', 'start_run', 'find_model', 'settings_for_model',
            'trained_with', 'require_same_split', 'explain_stages', 'stale_modules']
 
-# %% ../nbs/14_pipeline.ipynb #d6c10cfe
+# %% ../nbs/14_pipeline.ipynb #656cf2f3
 import ast
 import html
 import importlib
@@ -81,11 +81,12 @@ from mnist_nbdev.runs import (
 )
 
 if TYPE_CHECKING:
+    from IPython.display import Image
     from matplotlib.figure import Figure
 
 logger = get_logger("pipeline")
 
-# %% ../nbs/14_pipeline.ipynb #049daeb9
+# %% ../nbs/14_pipeline.ipynb #8ca7b382
 @dataclass(frozen=True)
 class StageRun:
     "What a stage notebook works with: its run's folder and settings."
@@ -106,11 +107,15 @@ class StageRun:
         "Write a JSON file into the run."
         write_json(self.path(name), value)
 
-    def save_figure(self, name: str, figure: "Figure") -> "Figure":
-        "Write a figure into the run as PNG and return it, so that the cell shows it."
-        with atomic_path(self.path(name)) as temp:
+    def save_figure(self, name: str, figure: "Figure", alt: str) -> "Image":
+        "Write a figure into the run as PNG, and return it for the cell to show; `alt` says it."
+        from IPython.display import Image
+
+        path = self.path(name)
+        with atomic_path(path) as temp:
             figure.savefig(temp, format="png", dpi=150, metadata={"Software": None})
-        return figure
+        width = round(figure.get_figwidth() * 96)  # as large as its inches, whatever its pixels
+        return Image(path.read_bytes(), format="png", width=width, alt=alt)
 
     def add_timing(self, **timing: Any) -> None:
         "Add to timing.json, where everything that a clock or a gauge measured stands."
@@ -693,7 +698,7 @@ def find_model(
         check_against_manifest(run, file)
     return run / "models"
 
-# %% ../nbs/14_pipeline.ipynb #2ff0b4d4
+# %% ../nbs/14_pipeline.ipynb #084344f7
 TRAINED_WITH = (
     *("seed", "augmentation", "model", "training"),
     *("data.source", "data.batch_size", "data.validation_size"),
@@ -713,7 +718,7 @@ def settings_for_model(
         elif resolved.origins[key].startswith("flag"):
             raise UsageError(f"--set {key}: the model is trained already; that cannot change it.")
         else:
-            layers[key] = Value(facts["settings"][key], "the model's own")
+            layers[key] = Value(facts["trained_with"][key], "the model's own")
     origins = {key: item.origin for key, item in layers.items()}
     return ResolvedSettings(validate_settings(layers), origins)
 

@@ -18,7 +18,7 @@ from .config import Settings, flatten_settings
 from .files import read_json, write_text
 from .runs import STAGES, run_settings, run_summary
 
-# %% ../nbs/13_report.ipynb #9aa88da6
+# %% ../nbs/13_report.ipynb #3728fb9c
 SAFE_TAGS = frozenset(
     {
         *("a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div"),
@@ -43,7 +43,7 @@ def _is_safe(tag: str, name: str, value: str) -> bool:
         return value.startswith("data:image/png;base64,")
     if (tag, name) == ("a", "href"):
         return value.startswith(("#", "https://", "http://"))
-    return name in ("alt", "title", "colspan", "rowspan", "scope", "start")
+    return name in ("alt", "title", "width", "colspan", "rowspan", "scope", "start")
 
 # %% ../nbs/13_report.ipynb #b9ee2abd
 def notebook_html(
@@ -170,11 +170,11 @@ def facts_html(
 def _listing(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in values.items())
 
-# %% ../nbs/13_report.ipynb #a404bb9a
+# %% ../nbs/13_report.ipynb #1ce1c9c3
 STYLE = """
 :root{--ink:#1d2733;--soft:#5b6875;--line:#d8dee6;--page:#fff;--card:#f5f7fa;--yes:#1a7f4b;--no:#b3261e;--maybe:#8a5a00}
-@media (prefers-color-
-  scheme:dark){:root{--ink:#e6ebf1;--soft:#a3afbc;--line:#36414d;--page:#12171d;--card:#1b222a;
+@media
+  (prefers-color-scheme:dark){:root{--ink:#e6ebf1;--soft:#a3afbc;--line:#36414d;--page:#12171d;--card:#1b222a;
   --yes:#4cc38a;--no:#ff8a80;--maybe:#e5b567} .jp-OutputArea img,section.notebook
   img{background:#fff;border-radius:6px}}
 *{box-sizing:border-box}
@@ -190,10 +190,10 @@ nav{position:sticky;top:0;background:var(--page);border-bottom:1px solid
   var(--line);padding:.6rem 0;z-index:1; display:flex;gap:1.1rem;flex-wrap:wrap}
 nav a{color:var(--ink);text-decoration:none}
 nav a:hover{text-decoration:underline}
-.figures{display:grid;grid-template-columns:repeat(auto-
-  fit,minmax(10.5rem,1fr));gap:.75rem;margin:1.5rem 0}
-.figures div{background:var(--card);border-radius:.6rem;padding:.9rem 1rem;display:flex;flex-
-  direction:column}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem;margin:1.5rem
+  0}
+.figures div{background:var(--card);border-radius:.6rem;padding:.9rem
+  1rem;display:flex;flex-direction:column}
 .figures b{font-size:1.6rem;font-variant-numeric:tabular-nums}
 .figures small{color:var(--soft)}
 h2{margin:2.2rem 0 .6rem;font-size:1.35rem}
@@ -204,8 +204,8 @@ td,th{padding:.4rem .7rem .4rem 0;text-align:left; vertical-align:top;border-bot
   var(--line)}
 .facts th{width:14rem;font-weight:600}
 thead th{color:var(--soft)}
-.mark{padding:.1rem .5rem;border-radius:.4rem;border:1px solid currentColor;font-
-  size:.85rem;white-space:nowrap}
+.mark{padding:.1rem .5rem;border-radius:.4rem;border:1px solid
+  currentColor;font-size:.85rem;white-space:nowrap}
 .mark.passed{color:var(--yes)}
 .mark.failed{color:var(--no)}
 .mark.insufficient{color:var(--maybe)}
