@@ -25,6 +25,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent
@@ -171,16 +172,14 @@ def logging_restored() -> Iterator[None]:
 @contextmanager
 def random_restored() -> Iterator[None]:
     "Give the global random generators their states back."
-    import numpy as np
-
-    state, array_state = random.getstate(), np.random.get_state()
+    state, array_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch = sys.modules.get("torch")
     torch_state = torch and (torch.get_rng_state(), torch.get_num_threads())
     try:
         yield
     finally:
         random.setstate(state)
-        np.random.set_state(array_state)
+        np.random.set_state(array_state)  # noqa: NPY002
         if torch and torch_state:
             torch.set_rng_state(torch_state[0])
             torch.set_num_threads(torch_state[1])
@@ -198,7 +197,7 @@ def matplotlib_restored() -> Iterator[None]:
             sys.modules["matplotlib.pyplot"].close("all")
         if "matplotlib" in sys.modules:
             matplotlib = sys.modules["matplotlib"]
-            kept = matplotlib.rcParamsDefault if before is None else before
+            kept = matplotlib.rcParamsOrig if before is None else before
             dict.update(matplotlib.rcParams, {k: v for k, v in kept.items() if k != "backend"})
 
 
@@ -241,7 +240,7 @@ class NotebookTests(pytest.Item):
 
     def run_cell(self, cell: Cell, namespace: dict[str, Any]) -> None:
         try:
-            exec(cell.code(self.path), namespace)
+            exec(cell.code(self.path), namespace)  # noqa: S102
         except Exception as error:
             raise CellFailed(cell) from error
 

