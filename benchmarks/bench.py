@@ -48,9 +48,7 @@ def example_epoch(split: Split, seed: int) -> float:
     from PIL import Image
     from torchvision import transforms
 
-    steps = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    )
+    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 
     class Images(torch.utils.data.Dataset):
         def __len__(self) -> int:

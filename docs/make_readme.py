@@ -1,4 +1,4 @@
-"""README.md from nbs/index.ipynb: `python docs/make_readme.py`, and `--check` that it is current."""
+"""README.md from nbs/index.ipynb: `python docs/make_readme.py`; `--check` that it is."""
 
 import sys
 from pathlib import Path

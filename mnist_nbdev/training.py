@@ -505,7 +505,7 @@ def _progress(parts: _Parts, state: TrainingState, n_steps: int) -> Any:
         disable="IN_TEST" in os.environ if notebook else not console_stream().isatty(),
     )
 
-# %% ../nbs/05_training.ipynb #b23b27b3
+# %% ../nbs/05_training.ipynb #0947ffc3
 @torch.inference_mode()
 def validate(
     model: nn.Module,
@@ -515,7 +515,7 @@ def validate(
 ) -> tuple[float, float]:  # cross entropy, accuracy
     "Score images in fp32, as the exported model will."
     model.eval()
-    logits = torch.cat([model(batch) for batch in images.split(batch_size)])
+    logits = torch.cat([model(batch) for batch in torch.split(images, batch_size)])
     accuracy = (logits.argmax(1) == labels).double().mean()
     return float(F.cross_entropy(logits, labels)), float(accuracy)
 
@@ -699,7 +699,7 @@ def history_table(
         )
     return "\n".join(lines)
 
-# %% ../nbs/05_training.ipynb #65fb2615
+# %% ../nbs/05_training.ipynb #f47d24cb
 def plot_curves(
     history: list[dict[str, Any]],  # of a `TrainingResult`
 ) -> "Figure":
@@ -707,6 +707,7 @@ def plot_curves(
     import matplotlib.pyplot as plt
 
     epochs = [entry["epoch"] for entry in history]
+    figure: Figure
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
     plt.close(figure)
     for part, colour in (("train", "#E69F00"), ("validation", "#0072B2")):

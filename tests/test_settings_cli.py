@@ -208,9 +208,7 @@ def test_a_device_that_is_not_there_is_said_at_the_start(device, tmp_path):
     there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
     if there:
         pytest.skip(f"this machine has {device}")
-    ended = call(
-        "run", "--preset", "debug", "--set", f"training.device={device}", folder=tmp_path
-    )
+    ended = call("run", "--preset", "debug", "--set", f"training.device={device}", folder=tmp_path)
     assert ended.code in (1, 2)
     assert f"training.device: {device}" in ended.err or "training.device" in ended.err
     assert "Traceback" not in ended.err
