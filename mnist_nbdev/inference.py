@@ -53,13 +53,13 @@ class _Graph:
         self.end = name
         return name
 
-# %% ../nbs/06_inference.ipynb #fdc279b9
+# %% ../nbs/06_inference.ipynb #19a4e1de
 def _add_block(graph: _Graph, name: str, block: "nn.Module", scale_in: float) -> None:
     convolution, norm = block.get_submodule("convolution"), getattr(block, "norm", None)
-    weight: NDArray[Any] = convolution.weight.detach().cpu().double().numpy() * scale_in  # type: ignore[union-attr, operator]
+    weight: NDArray[Any] = convolution.weight.detach().cpu().double().numpy() * scale_in  # type: ignore[operator]
     if norm is None:
         scale = np.ones(len(weight))
-        shift = convolution.bias.detach().cpu().double().numpy()  # type: ignore[union-attr, operator]
+        shift = convolution.bias.detach().cpu().double().numpy()  # type: ignore[operator]
     else:
         gamma, beta, mean, variance = (
             value.detach().cpu().double().numpy()

@@ -249,7 +249,7 @@ def _end_with_parent() -> None:
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
-# %% ../nbs/14_pipeline.ipynb #df2cb421
+# %% ../nbs/14_pipeline.ipynb #eac5e78c
 class StageKernel:
     "A kernel that ends with the process that started it."
 
@@ -269,6 +269,9 @@ class StageKernel:
             # The blocking client would wait for ever for a kernel that has died.
             client_class="jupyter_client.asynchronous.AsyncKernelClient",
         )
+        self._clients: list[Any] = []
+        make_client = self.manager.client
+        self.manager.client = lambda **words: self._remember(make_client(**words))
         read_end, self._lifeline = os.pipe()
         try:
             environment = {**os.environ, RUN_KERNEL_VARIABLE: "1"}
@@ -277,8 +280,14 @@ class StageKernel:
             os.close(read_end)
         self.pid = int(self.manager.provisioner.pid or 0)
 
+    def _remember(self, client: Any) -> Any:
+        self._clients.append(client)  # papermill leaves the clients that it asks for open
+        return client
+
     def end(self, at_once: bool = True) -> None:
         "Shut the kernel down, with everything that it started."
+        for client in self._clients:
+            client.stop_channels()
         self.manager.shutdown_kernel(now=at_once)
         with suppress(ProcessLookupError, PermissionError):  # nothing of it may be left
             os.killpg(self.pid, signal.SIGKILL)  # it leads a session of its own
