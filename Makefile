@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# One set-up at a time: a second make waits for the first.
-LOCKED := $(shell command -v flock >/dev/null && echo 'flock $(VENV).lock')
+# One set-up at a time: a second make waits for the first. The lock is on this file: it is always there.
+LOCKED := $(shell command -v flock >/dev/null && echo 'flock Makefile')
 PROJECT := settings.ini setup.py pyproject.toml
 
 .PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs bench clean
@@ -81,4 +81,4 @@ bench: setup-dev  ## measure speed and accuracy beside what else one could use
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 clean:  ## remove .venv, caches and builds; data, runs and logs stay
-	rm -rf $(VENV) $(VENV).lock build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
