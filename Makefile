@@ -10,43 +10,19 @@ BIN := $(VENV)/bin
 # TORCH_INDEX=URL takes torch and torchvision from another index: the CPU wheels, a tenth of the size.
 TORCH_INDEX ?=
 ARGS ?=
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# One set-up at a time: a second make waits for the first. The lock is on this file: it is always there.
-LOCKED := $(shell command -v flock >/dev/null && echo 'flock Makefile')
-PROJECT := settings.ini setup.py pyproject.toml
 
 .PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs bench clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.run  ## make .venv and install what a run needs
+SET_UP := @PYTHON='$(PYTHON)' TORCH_INDEX='$(TORCH_INDEX)' .ci/setup
 
-setup-dev: $(VENV)/.dev
+setup:  ## make .venv and install what a run needs
+	$(SET_UP) run
 
-# A stamp is written last, so that a set-up that was interrupted is done again.
-$(VENV)/.python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	  echo "mnist-nbdev needs Python 3.10 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
-	  echo "This Python has no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@$(LOCKED) $(PYTHON) -m venv $(VENV)
-	@touch $@
-
-$(VENV)/.torch: $(VENV)/.python
-	@if [ -n "$(TORCH_INDEX)" ]; then echo "torch from the given index …"; \
-	  $(LOCKED) $(PIP) install --index-url "$(TORCH_INDEX)" torch torchvision; fi
-	@touch $@
-
-$(VENV)/.run: $(VENV)/.torch $(PROJECT)
-	@echo "Installing into $(VENV): the first time, this takes some minutes …"
-	@$(LOCKED) $(PIP) install --editable .
-	@touch $@
-
-$(VENV)/.dev: $(VENV)/.torch $(PROJECT)
-	@echo "Installing into $(VENV): the first time, this takes some minutes …"
-	@$(LOCKED) $(PIP) install --editable '.[dev]'
-	@touch $@ $(VENV)/.run
+setup-dev:
+	$(SET_UP) dev
 
 run: setup  ## run the pipeline and come to a decision; ARGS="--preset fast" passes flags on
 	@$(BIN)/mnist-nbdev run --exit-zero $(ARGS)
