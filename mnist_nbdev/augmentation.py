@@ -20,7 +20,7 @@ from .config import AugmentationSettings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/03_augmentation.ipynb #fa3c2ab6
+# %% ../nbs/03_augmentation.ipynb #1aeed639
 def plot_images(
     rows: Mapping[str, Tensor],  # title -> (N, 1, 28, 28), pixels 0 to 255
 ) -> "Figure":
@@ -33,7 +33,7 @@ def plot_images(
         len(rows), 1, figsize=(0.9 * n_columns, 1.1 * len(rows)), dpi=64, squeeze=False
     )
     for axis, (title, images) in zip(axes[:, 0], rows.items(), strict=True):
-        strip = torch.cat(list(images[:, 0].float()), dim=1)
+        strip = torch.cat(list(images[:, 0].float()), dim=1).cpu().numpy()
         axis.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set_title(title, fontsize=9, loc="left", pad=2)
         axis.set_axis_off()

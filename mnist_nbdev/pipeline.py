@@ -249,7 +249,7 @@ def _end_with_parent() -> None:
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
-# %% ../nbs/14_pipeline.ipynb #eac5e78c
+# %% ../nbs/14_pipeline.ipynb #78cea0d7
 class StageKernel:
     "A kernel that ends with the process that started it."
 
@@ -288,7 +288,8 @@ class StageKernel:
         "Shut the kernel down, with everything that it started."
         for client in self._clients:
             client.stop_channels()
-        self.manager.shutdown_kernel(now=at_once)
+        # One that is gone cannot be asked: what the asking takes is closed with it.
+        self.manager.shutdown_kernel(now=at_once or not self.manager.is_alive())
         with suppress(ProcessLookupError, PermissionError):  # nothing of it may be left
             os.killpg(self.pid, signal.SIGKILL)  # it leads a session of its own
         os.close(self._lifeline)

@@ -38,7 +38,7 @@ def classifier(dataset, tmp_path_factory):
 
     folder: Path = tmp_path_factory.mktemp("model")
     augmentation = ["shift_pixels=2", "rotation_degrees=10", "scale=0.1", "shear=0.15"]
-    flags = ["training.epochs=2", *(f"augmentation.{flag}" for flag in augmentation)]
+    flags = ["training.epochs=3", *(f"augmentation.{flag}" for flag in augmentation)]
     settings = resolve_settings(preset="fast", environment={}, flags=flags).settings
     model = build_model(settings.model, seed=0)
     files = {"checkpoints": folder / "checkpoints", "history_file": folder / "history.jsonl"}
