@@ -214,7 +214,8 @@ def test_predict_reads_images_and_standard_input(project):
 def test_two_runs_at_once_do_not_disturb_each_other(project):
     folder, _ = project
     ids = ["left", "right"]
-    both = [start("run", *QUICK, "--fresh", "--run-id", name, folder=folder) for name in ids]
+    alone = ("--set", "training.threads=1", "--set", "inference.threads=1", "--fresh")
+    both = [start("run", *QUICK, *alone, "--run-id", name, folder=folder) for name in ids]
     for process in both:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 3, err
