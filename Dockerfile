@@ -25,7 +25,7 @@ COPY nbs/pipeline /src/nbs/pipeline
 
 FROM build AS build-production
 RUN pip install --no-deps --no-build-isolation /src \
-    && pip install numpy onnx onnxruntime pillow pydantic PyYAML typer tqdm filelock
+    && pip install numpy scipy onnx onnxruntime pillow pydantic PyYAML typer tqdm filelock
 
 FROM build AS build-training
 ARG TORCH_INDEX=""

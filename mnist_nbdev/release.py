@@ -196,7 +196,7 @@ def check_class_recall(
     )
     return Check("class_recall", recall, required, "passed" if passed else "failed", why)
 
-# %% ../nbs/09_release.ipynb #e45bbbec
+# %% ../nbs/09_release.ipynb #5542f70b
 def check_inference_time(
     evidence: Mapping[str, Any],  # its "inference_time_ms"
     thresholds: ReleaseThresholds,  # max_inference_time_ms
@@ -218,8 +218,18 @@ def _check_limit(name: str, given: object, limit: float, words: tuple[str, str, 
         return Check(name, None, limit, "insufficient", why)
     passed = value <= limit
     link = "and" if passed else "but"
-    why = f"{begin} {value:.6g} {unit}, {link} at most {limit:.6g} {unit.split()[0]} is allowed."
+    allowed = f"at most {limit:.6g} {unit.split()[0]} is allowed"
+    why = f"{begin} {_rounded(value, limit)} {unit}, {link} {allowed}."
     return Check(name, value, limit, "passed" if passed else "failed", why)
+
+
+def _rounded(value: float, limit: float) -> str:
+    "Three digits, or as many as keep it on its side of the limit."
+    for digits in (3, 4, 5, 6):
+        text = f"{value:.{digits}g}"
+        if "e" not in text and (float(text) <= limit) == (value <= limit):
+            return text
+    return str(value)
 
 
 def _positive(value: object) -> float | None:
