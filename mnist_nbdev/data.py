@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['N_CLASSES', 'IMAGE_SIZE', 'MNIST_FILES', 'SAMPLE_FILE', 'SAMPLE_SHA256', 'SAMPLE_SIZES', 'PIXEL_MEAN',
            'PIXEL_DEVIATION', 'Split', 'Dataset', 'IdxFile', 'check_idx', 'DownloadError', 'mnist_folder',
-           'fetch_mnist', 'sample_path', 'load_dataset', 'source_hashes', 'save_dataset', 'open_dataset',
-           'QualityCheck', 'class_shares', 'quality_report', 'quality_table', 'quality_json', 'require_quality',
-           'plot_digits', 'plot_quality']
+           'fetch_mnist', 'sample_path', 'load_dataset', 'dataset_table', 'source_hashes', 'save_dataset',
+           'open_dataset', 'QualityCheck', 'class_shares', 'quality_report', 'quality_table', 'quality_json',
+           'require_quality', 'plot_digits', 'plot_quality']
 
 # %% ../nbs/02_data.ipynb #d33d156c
 import gzip
@@ -402,6 +402,24 @@ def _find_source(settings: DataSettings, files: tuple[IdxFile, ...]) -> _Source:
 
 def _splits(dataset: Dataset) -> dict[str, Split]:
     return {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+
+# %% ../nbs/02_data.ipynb #57438628
+def dataset_table(
+    dataset: Dataset,
+) -> str:  # Markdown
+    "Where the images are from, and how they are divided."
+    origin = {
+        "mnist": "The full MNIST, each file with the SHA-256 that it has to have.",
+        "sample": f"A sample of {sum(SAMPLE_SIZES):,} digits of MNIST's training set: "
+        "enough to try things out, too few for a release.",
+    }
+    lines = [origin[dataset.source], "", "| images | for |", "| ---: | --- |"]
+    purposes = {"train": "training", "validation": "choosing", "test": "the evaluation, once"}
+    for name, split in _splits(dataset).items():
+        lines.append(f"| {len(split):,} | {purposes[name]} |")
+    lines += ["", "| file | SHA-256 |", "| --- | --- |"]
+    lines += [f"| {name} | `{digest[:16]}…` |" for name, digest in dataset.sha256.items()]
+    return "\n".join(lines)
 
 # %% ../nbs/02_data.ipynb #aaeeed92
 def source_hashes(

@@ -226,7 +226,7 @@ class OnnxClassifier:
         empty = [np.empty((0, 10), np.float32)]
         return np.concatenate(logits or empty), np.concatenate(probabilities or empty)
 
-# %% ../nbs/06_inference.ipynb #a1fb0119
+# %% ../nbs/06_inference.ipynb #4772b067
 def _provider(device: str, available: Sequence[str]) -> str:
     if device == "auto":
         device = "cuda" if PROVIDERS["cuda"] in available else "cpu"
@@ -247,7 +247,7 @@ def _device_in_use(asked: str, provider: str) -> str:
         )
     return device
 
-
+# %% ../nbs/06_inference.ipynb #727004b9
 def _refuse_external_data(path: Path, content: bytes) -> None:
     import onnx
 
@@ -272,7 +272,7 @@ def _tensors(message: Any) -> Iterator[Any]:
             else:
                 yield from _tensors(part)
 
-
+# %% ../nbs/06_inference.ipynb #5efa9d6b
 def _check_interface(path: Path, session: Any) -> None:
     # The batch dimension has a name where it is free, and a number where it is fixed.
     inputs, outputs = (

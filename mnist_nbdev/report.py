@@ -170,7 +170,7 @@ def facts_html(
 def _listing(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in values.items())
 
-# %% ../nbs/13_report.ipynb #1ce1c9c3
+# %% ../nbs/13_report.ipynb #65b5263f
 STYLE = """
 :root{--ink:#1d2733;--soft:#5b6875;--line:#d8dee6;--page:#fff;--card:#f5f7fa;--yes:#1a7f4b;--no:#b3261e;--maybe:#8a5a00}
 @media
@@ -202,7 +202,9 @@ h4,h5{margin:1.6rem 0 .3rem}
 table{border-collapse:collapse;width:100%;display:block;overflow-x:auto}
 td,th{padding:.4rem .7rem .4rem 0;text-align:left; vertical-align:top;border-bottom:1px solid
   var(--line)}
-.facts th{width:14rem;font-weight:600}
+.facts,.checks{display:table}
+.facts td{overflow-wrap:anywhere}
+.facts th{width:30%;font-weight:600}
 thead th{color:var(--soft)}
 .mark{padding:.1rem .5rem;border-radius:.4rem;border:1px solid
   currentColor;font-size:.85rem;white-space:nowrap}

@@ -47,7 +47,7 @@ from mnist_nbdev.files import (
     write_text,
 )
 
-# %% ../nbs/12_runs.ipynb #2e2db8e5
+# %% ../nbs/12_runs.ipynb #877b906f
 @dataclass(frozen=True)
 class Stage:
     "One notebook of the pipeline, what it needs and what it makes."
@@ -63,7 +63,7 @@ class Stage:
         "The notebook's source."
         return package_folder("nbs/pipeline") / f"{self.name}.ipynb"
 
-
+# %% ../nbs/12_runs.ipynb #8a0d664a
 STAGES = {
     stage.name: stage
     for stage in (
