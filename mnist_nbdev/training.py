@@ -554,7 +554,20 @@ def end_epoch(
         _generator(parts.settings.seed, state.epoch, "augmentation").initial_seed()
     )
 
-# %% ../nbs/05_training.ipynb #debafce6
+# %% ../nbs/05_training.ipynb #8bc00231
+@contextlib.contextmanager
+def _processor(threads: int) -> Iterator[None]:
+    "What holds for the whole process, set while the block runs."
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or usable_cores())
+    torch.set_flush_denormal(True)  # numbers too small to matter are slow to compute with
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
+
+
 def _prepare(model: DigitNet, train: Split, validation: Split, settings: Settings) -> _Parts:
     training = settings.training
     device = resolve_device(training.device)
@@ -564,8 +577,6 @@ def _prepare(model: DigitNet, train: Split, validation: Split, settings: Setting
             f"data.batch_size: {settings.data.batch_size} is more than the {len(train)} "
             "training images."
         )
-    torch.set_num_threads(training.threads or usable_cores())
-    torch.set_flush_denormal(True)  # numbers too small to matter are slow to compute with
     torch.manual_seed(settings.seed)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, training)
@@ -598,7 +609,7 @@ def _identity(
     size = settings.data.batch_size
     return sha256_bytes(canonical_json([decisive, size, data, machine]).encode())
 
-# %% ../nbs/05_training.ipynb #66969bad
+# %% ../nbs/05_training.ipynb #197dcb9c
 def train(
     model: DigitNet,  # ends with the best weights, on the CPU
     train: Split,
@@ -610,7 +621,8 @@ def train(
     resume: bool = True,  # go on from a checkpoint that is there
 ) -> TrainingResult:
     "Train a model. Raises `TrainingInterrupted` after a checkpoint, `PipelineError` on a bad loss."
-    with torch.random.fork_rng(), stop_requests() as stop:
+    threads = settings.training.threads
+    with torch.random.fork_rng(), _processor(threads), stop_requests() as stop:
         parts = _prepare(model, train, validation, settings)
         data = [_on_device(split, parts.device) for split in (train, validation)]
         state = (load_checkpoint(checkpoints, parts) if resume else None) or TrainingState()
@@ -635,7 +647,7 @@ def train(
         peak_memory_mb=_peak_memory_mb(parts.device),
         device=parts.device,
         precision=parts.precision,
-        threads=torch.get_num_threads(),
+        threads=threads or usable_cores(),
         resumed_from=resumed,
     )
 
