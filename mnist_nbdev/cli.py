@@ -110,7 +110,7 @@ def _root(
 ) -> None:
     pass
 
-# %% ../nbs/16_cli.ipynb #0adedc46
+# %% ../nbs/16_cli.ipynb #fcd55e46
 def main(
     words: list[str] | None = None,  # the command's words; by default the process's
 ) -> int:  # the exit code
@@ -130,9 +130,6 @@ def main(
         _log_traceback()
         _say(f"mnist-nbdev: {error}")
         code = error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, and does not want to hear more
-        code = 141
     except Exception as error:
         where = _log_traceback(unexpected=True)
         _say(f"mnist-nbdev: unexpected {type(error).__name__}: {error}\n{where}")

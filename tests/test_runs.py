@@ -211,6 +211,38 @@ def test_predict_reads_images_and_standard_input(project):
     assert "missing.png" in ended.err
 
 
+def test_looking_at_runs_says_the_same_to_people_and_programs(project):
+    folder, _ = project
+    shown = call("runs", "show", "first", folder=folder).out
+    told = call("runs", "show", "first", "--json", folder=folder).json
+    assert told["run_id"] == "first"
+    assert f"{'status':<32} rejected" in shown
+    assert f"{'metrics.accuracy':<32} {told['metrics']['accuracy']}" in shown
+    assert "check.data" in shown
+    (line,) = [x for x in call("runs", "list", folder=folder).out.splitlines() if "first " in x]
+    assert "rejected" in line
+    assert f"{told['metrics']['accuracy']:.2%}" in line
+    explained = call("runs", "explain", "first", folder=folder).out.splitlines()
+    assert [row.split()[0] for row in explained] == STAGES
+    assert "1_data       would be taken over: " in explained[0]
+    ended = call("runs", "explain", "first", "--set", "seed=1", folder=folder)
+    assert (ended.code, ended.out) == (2, "")
+    pairs = call("runs", "compare", "first", "latest", "--json", folder=folder).json
+    assert pairs["accuracy"][0] == told["metrics"]["accuracy"]
+
+
+@pytest.mark.performance
+def test_benchmark_times_one_image_and_a_batch(project):
+    folder, _ = project
+    few = ("--set", "inference.timed_runs=10", "--set", "evaluation.batch_size=32")
+    told = call("benchmark", "--model", "first", *few, "--json", folder=folder).json
+    assert [told[name]["batch_size"] for name in ("single", "batch")] == [1, 32]
+    assert told["single"]["runs"] == 10
+    assert 0 < told["single"]["p50_ms"] <= told["single"]["p99_ms"]
+    model = str(run_folder(folder, "first") / "models")
+    assert "32 images: p50 " in call("benchmark", "--model", model, *few, folder=folder).out
+
+
 def test_two_runs_at_once_do_not_disturb_each_other(project):
     folder, _ = project
     ids = ["left", "right"]

@@ -1,0 +1,116 @@
+"""The command line itself: what every command has in common, and the commands without a run."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from commands import call, environment
+
+import mnist_nbdev
+
+SAMPLE = ("--set", "data.source=sample")
+
+
+@pytest.mark.unit
+def test_version_and_help_are_there_for_every_command(tmp_path):
+    assert call("--version", folder=tmp_path).out.split()[-1] == mnist_nbdev.__version__
+    for words in [(), ("config",), ("data",), ("runs",), ("run",), ("predict",), ("benchmark",)]:
+        ended = call(*words, "--help", folder=tmp_path)
+        assert ended.code == 0
+        assert "Usage: mnist-nbdev" in ended.out
+    assert list(tmp_path.iterdir()) == [], "to ask leaves nothing behind"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("walk",), "walk"),
+        (("run", "--presett", "fast"), "--preset"),
+        (("run", "--mode", "guess"), "guess"),
+        (("run", "--preset", "quick"), "quick"),
+        (("run", "--config", "missing.yaml"), "missing.yaml"),
+        (("run", "--run-id", "../away"), "run id"),
+        (("run", "--resume", "latest"), "unfinished"),
+        (("run", "--resume", "latest", "--preset", "fast"), "leave the others out"),
+        (("run", "--model", "latest"), "--mode evaluate"),
+        (("runs", "show", "nothing"), "nothing"),
+        (("runs", "compare", "latest"), "RUN"),
+        (("predict",), "IMAGE"),
+        (("predict", "x.png", "--model", "nothing"), "nothing"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_exit_2(words, expected, tmp_path):
+    ended = call(*words, folder=tmp_path)
+    assert (ended.code, ended.out) == (2, ""), ended.err
+    assert expected in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.integration
+def test_data_check_prints_the_report(tmp_path):
+    ended = call("data", "check", *SAMPLE, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert all(line.startswith("passed") for line in ended.out.splitlines())
+    told = call("data", "check", *SAMPLE, "--json", folder=tmp_path).json
+    assert told["source"] == "sample"
+    assert len(told["checks"]) == len(ended.out.splitlines())
+
+
+@pytest.mark.integration
+def test_data_fetch_says_which_file_it_could_not_get(tmp_path):
+    nowhere = ("--set", "data.mirrors=[http://127.0.0.1:9/]", "--set", "data.download_retries=0")
+    ended = call("data", "fetch", *nowhere, folder=tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert "train-images-idx3-ubyte could not be downloaded" in ended.err
+    assert "Traceback" not in ended.err
+    left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert [name for name in left if not name.endswith(".lock")] == []
+
+
+@pytest.mark.integration
+@pytest.mark.skipif("MLOPS_DATA_ROOT" not in os.environ, reason="the full MNIST is not here")
+def test_data_fetch_takes_what_is_there(tmp_path):
+    root = os.path.abspath(os.environ["MLOPS_DATA_ROOT"])
+    ended = call("data", "fetch", "--json", folder=tmp_path, MLOPS_DATA_ROOT=root)
+    assert ended.code == 0, ended.err
+    assert ended.json == {"folder": f"{root}/MNIST/raw"}
+
+
+@pytest.mark.unit
+def test_the_shell_completes_settings_and_presets(tmp_path):
+    def completed(line: str) -> str:
+        words = len(line.split()) - (not line.endswith(" "))
+        return call(
+            folder=tmp_path,
+            _MNIST_NBDEV_COMPLETE="complete_bash",
+            COMP_WORDS=line,
+            COMP_CWORD=str(words),
+        ).out
+
+    assert "training.epochs=" in completed("mnist-nbdev run --set training.ep")
+    assert "debug" in completed("mnist-nbdev run --preset d")
+
+
+@pytest.mark.unit
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnist_nbdev", "config", "schema"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) in (0, 1)
+
+
+@pytest.mark.unit
+def test_a_log_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "logs").write_text("a file where a folder has to be")
+    ended = call("data", "check", *SAMPLE, folder=tmp_path)
+    assert ended.code == 1
+    assert "logging.log_file" in ended.err
+    assert "Traceback" not in ended.err
