@@ -110,7 +110,7 @@ def _root(
 ) -> None:
     pass
 
-# %% ../nbs/16_cli.ipynb #fcd55e46
+# %% ../nbs/16_cli.ipynb #01921580
 def main(
     words: list[str] | None = None,  # the command's words; by default the process's
 ) -> int:  # the exit code
@@ -130,6 +130,13 @@ def main(
         _log_traceback()
         _say(f"mnist-nbdev: {error}")
         code = error.exit_code
+    except ModuleNotFoundError as error:
+        _log_traceback()
+        _say(
+            f"mnist-nbdev: this needs the package of {error.name}, which is not installed here. "
+            "`pip install mnist-nbdev` installs all; the production image has what predicts."
+        )
+        code = 1
     except Exception as error:
         where = _log_traceback(unexpected=True)
         _say(f"mnist-nbdev: unexpected {type(error).__name__}: {error}\n{where}")

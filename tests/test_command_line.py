@@ -114,3 +114,17 @@ def test_a_log_that_cannot_be_written_is_said(tmp_path):
     assert ended.code == 1
     assert "logging.log_file" in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.integration
+def test_an_installation_without_what_a_run_needs_says_so(tmp_path):
+    gone = (
+        'raise ModuleNotFoundError("No module named \'jupyter_client\'", name="jupyter_client")\n'
+    )
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "jupyter_client.py").write_text(gone)
+    lacking = {"PYTHONPATH": str(tmp_path / "lacking")}
+    ended = call("run", "--preset", "debug", folder=tmp_path, **lacking)
+    assert (ended.code, ended.out) == (1, "")
+    assert "needs the package of jupyter_client" in ended.err
+    assert "Traceback" not in ended.err
