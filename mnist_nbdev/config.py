@@ -88,7 +88,7 @@ class AugmentationSettings(_Section):
         0.0, ge=0, le=1, description="standard deviation of added noise, as a fraction of white"
     )
 
-# %% ../nbs/01_config.ipynb #4d52cdeb
+# %% ../nbs/01_config.ipynb #d0c1c75c
 class ModelSettings(_Section):
     "The architecture: convolution blocks, each of which halves the image, then dense layers."
 
@@ -102,6 +102,11 @@ class ModelSettings(_Section):
         "relu", description="the non-linearity"
     )
     kernel_size: int = Field(3, ge=1, le=9, description="width of the convolutions, odd, pixels")
+    stem: Literal["pool", "stride"] = Field(
+        "pool",
+        description="first block; pool: like the others; stride: 5 × 5 filters at every second "
+        "pixel instead of pooling, quicker and a little less exact",
+    )
     pixel_mean: float = Field(0.1307, ge=0, le=1, description="subtracted from pixels in [0, 1]")
     pixel_std: float = Field(0.3081, ge=0.01, le=10, description="then divided by this")
 

@@ -53,7 +53,7 @@ class _Graph:
         self.end = name
         return name
 
-# %% ../nbs/06_inference.ipynb #19a4e1de
+# %% ../nbs/06_inference.ipynb #5b32fa69
 def _add_block(graph: _Graph, name: str, block: "nn.Module", scale_in: float) -> None:
     convolution, norm = block.get_submodule("convolution"), getattr(block, "norm", None)
     weight: NDArray[Any] = convolution.weight.detach().cpu().double().numpy() * scale_in  # type: ignore[operator]
@@ -67,13 +67,15 @@ def _add_block(graph: _Graph, name: str, block: "nn.Module", scale_in: float) ->
         )
         scale = gamma / np.sqrt(variance + norm.eps)
         shift = beta - mean * scale
-    weight = weight * np.abs(scale)[:, None, None, None]
-    pad = weight.shape[-1] // 2
-    flipped = bool((scale < 0).any())
+    pooled = hasattr(block, "pool")
+    flipped = pooled and bool((scale < 0).any())
+    weight = weight * (np.abs(scale) if flipped else scale)[:, None, None, None]
+    pad, stride = weight.shape[-1] // 2, convolution.stride
     inputs = [graph.weight(f"{name}.weight", weight)]
     inputs += [] if flipped else [graph.weight(f"{name}.bias", shift)]
-    graph.node("Conv", *inputs, name=f"{name}.convolution", pads=[pad] * 4)
-    graph.node("MaxPool", name=f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2])
+    graph.node("Conv", *inputs, name=f"{name}.convolution", pads=[pad] * 4, strides=stride)
+    if pooled:
+        graph.node("MaxPool", name=f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2])
     if flipped:
         sign = np.where(scale < 0, -1.0, 1.0)[None, :, None, None]
         graph.node("Mul", graph.weight(f"{name}.sign", sign), name=f"{name}.signed")
