@@ -8,9 +8,10 @@ __all__ = ['logger', 'resolve_device', 'has_fast_bf16', 'resolve_precision', 'ma
            'TrainingInterrupted', 'stop_requests', 'TrainingResult', 'train_step', 'train_epoch', 'validate',
            'end_epoch', 'train', 'history_table', 'plot_curves']
 
-# %% ../nbs/05_training.ipynb #38e901f1
+# %% ../nbs/05_training.ipynb #8049b8c2
 import contextlib
 import copy
+import ctypes
 import json
 import math
 import os
@@ -209,14 +210,14 @@ class WeightAverage:
             decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
             torch._foreach_lerp_(self._pairs[0], self._pairs[1], 1 - decay)
 
-# %% ../nbs/05_training.ipynb #a23ec308
+# %% ../nbs/05_training.ipynb #5cb2ff5f
 @dataclass
 class TrainingState:
     "Where a training stands."
 
+    sums: Tensor  # (2,), float64: loss and right answers of the images seen in this epoch
     epoch: int = 1  # the one that is going on
     step: int = 0  # steps done in it
-    sums: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))  # loss, right
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, float] = field(default_factory=dict)  # epoch, accuracy, loss
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -304,7 +305,7 @@ def read_checkpoint(
     header = json.loads(content[8 : 8 + length])
     return load(content), json.loads(header["__metadata__"]["state"])
 
-# %% ../nbs/05_training.ipynb #eb34b9d7
+# %% ../nbs/05_training.ipynb #c3456b4c
 def load_checkpoint(
     folder: Path,
     parts: _Parts,  # is brought to where the checkpoint was taken
@@ -327,7 +328,7 @@ def load_checkpoint(
         return TrainingState(
             epoch=numbers["epoch"],
             step=numbers["step"],
-            sums=tensors["sums"].to(parts.device) if parts.device != "mps" else tensors["sums"],
+            sums=tensors["sums"].to(_draws_device(parts.device)),
             history=numbers["history"],
             best=numbers["best"],
             best_weights=_under(tensors, "best/"),
@@ -436,7 +437,7 @@ def _autocast(device: str, precision: str) -> Any:
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     return torch.autocast(device, kind) if kind else contextlib.nullcontext()
 
-# %% ../nbs/05_training.ipynb #63d86bd1
+# %% ../nbs/05_training.ipynb #4f44b615
 def train_epoch(
     parts: _Parts,
     state: TrainingState,
@@ -456,7 +457,7 @@ def train_epoch(
             target = labels.index_select(0, batch)
             loss, logits = train_step(parts, images.index_select(0, batch), target)
             right = (logits.argmax(1) == target).sum()
-            state.sums += torch.stack([loss.double() * size, right.double()])
+            state.sums += torch.stack([loss * size, right.float()]).to(state.sums)
             state.step += 1
             if parts.device == "cpu" or state.step % 50 == 0 or state.step == n_steps:
                 # Elsewhere than on the processor, looking at a number means waiting for it.
@@ -471,9 +472,14 @@ def train_epoch(
             after_step(state)
 
 
-def _generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
+def _draws_device(device: str) -> str:
+    "Where random numbers are drawn and sums are kept: on CUDA there, so that no step waits."
+    return device if device == "cuda" else "cpu"
+
+
+def _generator(seed: int, epoch: int, purpose: str, device: str = "cpu") -> torch.Generator:
     digest = sha256_bytes(f"{seed} {epoch} {purpose}".encode())
-    return torch.Generator().manual_seed(int(digest[:15], 16))
+    return torch.Generator(device).manual_seed(int(digest[:15], 16))
 
 
 def _require_finite(state: TrainingState) -> None:
@@ -554,7 +560,30 @@ def end_epoch(
         _generator(parts.settings.seed, state.epoch, "augmentation").initial_seed()
     )
 
-# %% ../nbs/05_training.ipynb #8bc00231
+# %% ../nbs/05_training.ipynb #41684598
+def _start(parts: _Parts) -> TrainingState:
+    sums = torch.zeros(2, dtype=torch.float64, device=_draws_device(parts.device))
+    return TrainingState(sums=sums)
+
+
+@contextlib.contextmanager
+def _kept_memory() -> Iterator[None]:
+    "Let glibc keep what a step frees, and give it back at the end; elsewhere do nothing."
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+        yield
+        return
+    trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
+    most = 32 * 2**20  # of a mapping that glibc's own rule would move into the heap
+    libc.mallopt(mmap_threshold, most)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(trim_threshold, 2 * most)
+        libc.malloc_trim(0)
+
+
 @contextlib.contextmanager
 def _processor(threads: int) -> Iterator[None]:
     "What holds for the whole process, set while the block runs."
@@ -562,7 +591,8 @@ def _processor(threads: int) -> Iterator[None]:
     torch.set_num_threads(threads or usable_cores())
     torch.set_flush_denormal(True)  # numbers too small to matter are slow to compute with
     try:
-        yield
+        with _kept_memory():
+            yield
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
@@ -589,7 +619,7 @@ def _prepare(model: DigitNet, train: Split, validation: Split, settings: Setting
         optimizer=optimizer,
         schedule=Schedule(optimizer, training, len(train) // settings.data.batch_size),
         scaler=torch.amp.GradScaler(device, enabled=precision == "fp16"),
-        draws=_generator(settings.seed, 1, "augmentation"),
+        draws=_generator(settings.seed, 1, "augmentation", _draws_device(device)),
         identity=_identity(settings, train, validation, device, precision),
     )
 
@@ -609,7 +639,7 @@ def _identity(
     size = settings.data.batch_size
     return sha256_bytes(canonical_json([decisive, size, data, machine]).encode())
 
-# %% ../nbs/05_training.ipynb #197dcb9c
+# %% ../nbs/05_training.ipynb #35c6a7b1
 def train(
     model: DigitNet,  # ends with the best weights, on the CPU
     train: Split,
@@ -625,7 +655,7 @@ def train(
     with torch.random.fork_rng(), _processor(threads), stop_requests() as stop:
         parts = _prepare(model, train, validation, settings)
         data = [_on_device(split, parts.device) for split in (train, validation)]
-        state = (load_checkpoint(checkpoints, parts) if resume else None) or TrainingState()
+        state = (load_checkpoint(checkpoints, parts) if resume else None) or _start(parts)
         resumed = (state.epoch, state.step) if state.epoch > 1 or state.step else None
         watch = _Watch(parts, checkpoints, stop)
         began, seconds = time.perf_counter(), []
