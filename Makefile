@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 ARGS ?=
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs bench clean
+.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs bench bench-full clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,11 @@ lab: setup-dev  ## open the notebooks in JupyterLab
 docs: setup-dev  ## build the documentation site into _docs
 	@$(BIN)/python docs/build.py
 
-bench: setup-dev  ## measure speed and accuracy beside what else one could use
+bench: setup-dev  ## measure speed and accuracy beside what else one could use, in ten minutes
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-full: setup-dev  ## every row with all its seeds, hours; goes on where it was interrupted
+	@$(BIN)/python benchmarks/bench.py --full $(ARGS)
 
 clean:  ## remove .venv, caches and builds; data, runs and logs stay
 	rm -rf $(VENV) build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,180 +1,371 @@
-"""How fast the presets train and how good they are, beside the PyTorch MNIST example.
+"""How fast and how good: the presets beside what one would use instead, in one run.
 
-    make bench                      # the presets fast and default, three seeds each
-    make bench ARGS="--seeds 10 --presets fast"
+    make bench                              # a subset, under ten minutes
+    make bench-full                         # every row with all its seeds, hours; resumable
+    make bench ARGS="--rows fast default"   # some rows
 
-Rows and the reference are measured in turn in one process, so that a noisy machine treats them
-alike. Seconds are from resident data to final weights, by a clock outside the training; test
-accuracy is computed once for each model, after its last step. Results go to benchmarks/results/.
+Each trial has a process of its own (trial.py), and rows take turns seed by seed, so that a noisy
+machine treats them alike. E is the median over the trials of one epoch of the PyTorch MNIST
+example. Seconds of training go from resident data to final weights, by a clock outside the
+training; imports and loading stand beside them. Test accuracy is computed once for each model,
+after its last step. The results are written after every trial: an interrupted run goes on where it
+stopped, unless code, packages or processor are others by then.
 """
 
 import argparse
 import json
 import statistics
-import tempfile
-import time
+import subprocess
+import sys
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
+from mnist_nbdev.config import project_root, resolve_settings, usable_cores
+from mnist_nbdev.evidence import code_hash, git_state, package_versions, processor_name
+from mnist_nbdev.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
 
-from mnist_nbdev.config import project_root, resolve_settings
-from mnist_nbdev.data import Dataset, Split, load_dataset
-from mnist_nbdev.evidence import git_state, package_versions, processor_name, usable_cores
-from mnist_nbdev.model import build_model
-from mnist_nbdev.training import train
+HERE = Path(__file__).parent
+EXAMPLE = "PyTorch example, 1 epoch"
 
 
-class ExampleNet(nn.Module):
-    "The net of the PyTorch basic MNIST example: two convolutions, 1.2 M parameters."
+@dataclass(frozen=True, eq=False)
+class Row:
+    "Something that is measured."
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3)
-        self.dropout1, self.dropout2 = nn.Dropout(0.25), nn.Dropout(0.5)
-        self.fc1, self.fc2 = nn.Linear(9216, 128), nn.Linear(128, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2)
-        x = self.dropout1(x).flatten(1)
-        return F.log_softmax(self.fc2(self.dropout2(F.relu(self.fc1(x)))), dim=1)
+    name: str
+    trial: dict[str, Any]  # for trial.py, which gets the seed too
+    runs: int  # seeds 0 to runs - 1
+    subset: int = 0  # of them, how many `make bench` does
+    group: str = field(default="training")
 
 
-def example_epoch(split: Split, seed: int) -> float:
-    "Seconds of one epoch of the example: Adadelta, batch 64, its DataLoader with its transforms."
-    from PIL import Image
-    from torchvision import transforms
-
-    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-
-    class Images(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return len(split)
-
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-            return steps(Image.fromarray(split.images[index])), int(split.labels[index])
-
-    torch.manual_seed(seed)
-    net = ExampleNet()
-    optimizer = torch.optim.Adadelta(net.parameters(), lr=1.0)
-    loader = torch.utils.data.DataLoader(Images(), batch_size=64, shuffle=True)
-    began = time.perf_counter()
-    for images, labels in loader:
-        optimizer.zero_grad()
-        F.nll_loss(net(images), labels).backward()
-        optimizer.step()
-    return time.perf_counter() - began
+def _preset(name: str, preset: str, runs: int, subset: int, *flags: str) -> Row:
+    return Row(name, {"kind": "train", "preset": preset, "flags": list(flags)}, runs, subset)
 
 
-def accuracy(model: nn.Module, split: Split) -> float:
-    with torch.inference_mode():
-        images = torch.from_numpy(np.ascontiguousarray(split.images))[:, None]
-        found = torch.cat([model(batch).argmax(1) for batch in images.split(500)])
-    return float((found.numpy() == split.labels).mean())
+def _peer(name: str, peer: str, runs: int, subset: int, epochs: int = 1) -> Row:
+    return Row(name, {"kind": "peer", "peer": peer, "epochs": epochs}, runs, subset, "peer")
 
 
-def preset_run(preset: str, dataset: Dataset, seed: int) -> dict[str, object]:
-    settings = resolve_settings(preset=preset, flags=[f"seed={seed}"]).settings
-    model = build_model(settings.model, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        result = train(
-            model,
-            dataset.train,
-            dataset.validation,
-            settings,
-            checkpoints=Path(folder) / "checkpoints",
-            history_file=Path(folder) / "history.jsonl",
+def _command(name: str, runs: int, subset: int, *words: str, memory: bool = False) -> Row:
+    trial = {"kind": "command", "command": list(words), "memory": memory}
+    return Row(name, trial, runs, subset, "command")
+
+
+RUN = ("--fresh", "--exit-zero", "--set", "paths.artifacts=FOLDER")
+AFFINE = [
+    f"augmentation.{name}={value}"
+    for name, value in (
+        *(("shift_pixels", 2), ("rotation_degrees", 10.0)),
+        *(("scale", 0.1), ("shear", 0.15)),
+    )
+]
+ROWS = [
+    _peer(EXAMPLE, "example", 5, 2),
+    _preset("fast", "fast", 10, 3),
+    _preset("fast, 4 epochs", "fast", 10, 2, "training.epochs=4"),
+    _preset("default", "default", 5, 1),
+    _preset("default, 10 epochs", "default", 5, 0, "training.epochs=10"),
+    _preset("best", "best", 5, 0),
+    _peer("reference net as commonly written, 5 epochs", "common", 2, 0, epochs=5),
+    _peer("PyTorch example, 14 epochs", "example", 1, 0, epochs=14),
+    _peer("scikit-learn, RBF SVM", "svm", 1, 0),
+    _peer("scikit-learn, 3 nearest neighbours", "knn", 1, 1),
+    *(
+        Row(f"ladder: {name}", {"kind": "rung", "rung": rung}, 3, 0, "ladder")
+        for rung, name in (
+            ("common", "the reference net as commonly written"),
+            ("resident", "images resident, changed a batch at a time"),
+            ("batch_128", "batches of 128"),
+            ("channels_last", "channels last in memory"),
+            ("pool_first", "pooling before norm and activation"),
+            ("bf16", "bf16 products"),
+            ("processor", "memory kept, denormals flushed, optimizer fused"),
         )
-        seconds = time.perf_counter() - began
+    ),
+    *(
+        Row(
+            f"ladder: {name}",
+            {"kind": "train", "preset": preset, "flags": flags},
+            3,
+            0,
+            "ladder",
+        )
+        for name, preset, flags in (
+            ("one cycle, averaged weights, smoothed labels", "default", ["training.epochs=1"]),
+            ("a net a fifth the size", "fast", [*AFFINE, "model.stem=pool"]),
+            ("shifts by a pixel for affine changes", "fast", ["model.stem=pool"]),
+            ("a first block that strides", "fast", []),
+        )
+    ),
+    *(
+        Row(f"an epoch, {p}", {"kind": "epoch", "preset": "default", "precision": p}, 3, 1, "epoch")
+        for p in ("fp32", "bf16")
+    ),
+    *(
+        Row(f"exported {p}", {"kind": "inference", "preset": p}, 3, 1, "inference")
+        for p in ("default", "fast")
+    ),
+    _command("mnist-nbdev --help", 10, 3, "--help"),
+    _command("mnist-nbdev config show", 10, 3, "config", "show"),
+    _command("mnist-nbdev run --preset debug", 3, 1, "run", "--preset", "debug", *RUN),
+    _command("mnist-nbdev run", 1, 0, "run", *RUN, memory=True),
+    *(
+        Row(
+            f"fast, {epochs} epochs of {images:,} images",
+            {
+                **{"kind": "train", "preset": "fast", "images": images},
+                "flags": [f"training.epochs={epochs}"],
+            },
+            2,
+            0,
+            "scaling",
+        )
+        for epochs, images in (
+            *((1, 55_000), (2, 55_000), (4, 55_000), (8, 55_000)),
+            *((4, 15_000), (4, 30_000), (4, 45_000)),
+        )
+    ),
+]
+
+
+def machine() -> dict[str, Any]:
     return {
-        "seed": seed,
-        "seconds": round(seconds, 2),
-        "validation_accuracy": max(epoch["validation_accuracy"] for epoch in result.history),
-        "test_accuracy": accuracy(model.eval().cpu(), dataset.test),
-        "precision": result.precision,
-        "threads": result.threads,
+        "processor": processor_name(),
+        "threads": usable_cores(),
+        "packages": package_versions(),
+        "code_sha256": code_hash(),
     }
 
 
-def summary(preset: str, rows: list[dict], example_s: float) -> dict[str, object]:
-    accuracies = [row["test_accuracy"] for row in rows]
-    seconds = statistics.median(row["seconds"] for row in rows)
+def identity(row: Row, seed: int) -> str:
+    "What a trial depends on: it is kept for as long as this stays the same."
+    about = machine()
+    code = about.pop("code_sha256")  # of the library, on which peers do not depend
+    mine = [sha256_file(HERE / name) for name in ("trial.py", "peers.py", "ladder.py")]
+    if "preset" in row.trial:
+        settings = resolve_settings(preset=row.trial["preset"], environment={}).settings
+        about["settings"] = settings.model_dump(exclude={"paths", "logging"})
+    about["code"] = mine if row.group == "peer" else [code, *mine]
+    return sha256_bytes(canonical_json([row.name, row.trial, seed, about]).encode())
+
+
+def measure(row: Row, seed: int) -> dict[str, Any]:
+    "One trial, in its own process."
+    words = [sys.executable, str(HERE / "trial.py"), json.dumps({**row.trial, "seed": seed})]
+    ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def spread(values: list[float]) -> dict[str, float]:
     return {
-        "preset": preset,
-        "runs": len(rows),
-        "accuracy_mean": round(statistics.mean(accuracies), 5),
-        "accuracy_std": round(statistics.stdev(accuracies), 5) if len(rows) > 1 else None,
-        "accuracy_min": min(accuracies),
-        "seconds_median": seconds,
-        "seconds_min": min(row["seconds"] for row in rows),
-        "seconds_max": max(row["seconds"] for row in rows),
-        "of_example_epoch": round(seconds / example_s, 3),
-        "precision": rows[0]["precision"],
+        "mean": statistics.mean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
     }
 
 
-def table(result: dict) -> str:
+def summaries(trials: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    "A row's numbers over its trials, by the row's name."
+    found: dict[str, dict[str, Any]] = {}
+    for row in ROWS:
+        mine = [trial for trial in trials if trial["row"] == row.name and "skipped" not in trial]
+        if mine:
+            numbers = [key for key, value in mine[0].items() if isinstance(value, int | float)]
+            found[row.name] = {key: spread([trial[key] for trial in mine]) for key in numbers}
+            found[row.name] |= {"runs": len(mine), "group": row.group}
+            found[row.name]["precision"] = mine[0].get("precision", "fp32")
+    if EXAMPLE in found:
+        epoch = found[EXAMPLE]["seconds"]["median"]
+        for summary in found.values():
+            if "seconds" in summary:
+                summary["of_example_epoch"] = summary["seconds"]["median"] / epoch
+    return found
+
+
+def _training_table(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
-        "| preset | runs | test accuracy, mean ± sd (min) | training, s: median (min to max) | in "
-        "epochs of the PyTorch example |",
-        "| --- | ---: | --- | --- | ---: |",
+        "| | runs | test accuracy: mean ± sd (min) | training, s: median (min to max) | in E | "
+        "parameters | imports and loading, s | peak memory, MB |",
+        "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in result["presets"]:
-        spread = f" ± {row['accuracy_std']:.2%}" if row["accuracy_std"] is not None else ""
+    for name, row in found.items():
+        if row["group"] not in ("training", "peer"):
+            continue
+        accuracy, seconds = row["accuracy"], row["seconds"]
+        deviation = f" ± {accuracy['sd']:.2%}" if row["runs"] > 1 else ""
+        parameters = f"{row['parameters']['median']:,.0f}" if "parameters" in row else ""
+        before = row["imports_s"]["median"] + row["load_s"]["median"]
+        of_epoch = f"{row['of_example_epoch']:.2f}" if "of_example_epoch" in row else ""
         lines.append(
-            f"| {row['preset']} | {row['runs']} | {row['accuracy_mean']:.2%}{spread} "
-            f"({row['accuracy_min']:.2%}) | {row['seconds_median']:.1f} "
-            f"({row['seconds_min']:.1f} to {row['seconds_max']:.1f}) | "
-            f"{row['of_example_epoch']:.2f} |"
+            f"| {name} | {row['runs']} | {accuracy['mean']:.2%}{deviation} ({accuracy['min']:.2%}) "
+            f"| {seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f}) "
+            f"| {of_epoch} | {parameters} | {before:.1f} "
+            f"| {row['peak_memory_mb']['max']:,.0f} |"
         )
-    times = result["example_epoch_s"]
-    lines += [
-        "",
-        f"{result['processor']}, {result['threads']} threads, {result['presets'][0]['precision']}; "
-        f"torch {result['packages'].get('torch')}; {result['date'][:10]}. One epoch of the PyTorch "
-        f"MNIST example took {statistics.median(times):.1f} s ({min(times):.1f} to "
-        f"{max(times):.1f}, {len(times)} trials).",
+    return lines
+
+
+def _epoch_table(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| reference architecture | trials | seconds for 60,000 images | in E | GFLOP/s | peak of "
+        "a matrix product, GFLOP/s | share |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
+    for name, row in found.items():
+        if row["group"] == "epoch":
+            seconds = row["seconds"]
+            lines.append(
+                f"| {name} | {row['runs']} | {seconds['median']:.1f} ({seconds['min']:.1f} to "
+                f"{seconds['max']:.1f}) | {row.get('of_example_epoch', 0):.2f} "
+                f"| {row['gflops']['median']:.0f} | {row['peak_gflops']['median']:.0f} "
+                f"| {row['share_of_peak']['median']:.0%} |"
+            )
+    return lines
+
+
+def _inference_table(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| | trials | one image, p50, ms | PyTorch eager, ms | times | images/s, batches of 256 | "
+        "times eager | share of peak |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in found.items():
+        if row["group"] == "inference":
+            lines.append(
+                f"| {name} | {row['runs']} | {row['one_exported_ms']['median']:.3f} "
+                f"| {row['one_eager_ms']['median']:.3f} | {row['one_ratio']['median']:.1f} "
+                f"| {row['images_per_s']['median']:,.0f} | {row['batch_ratio']['median']:.2f} "
+                f"| {row['share_of_peak']['median']:.0%} |"
+            )
+    return lines
+
+
+def _command_table(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| | trials | seconds: median (min to max) | memory of all processes, MB |",
+        "| --- | ---: | --- | ---: |",
+    ]
+    for name, row in found.items():
+        if row["group"] in ("command", "scaling"):
+            seconds, memory = row["seconds"], row["peak_memory_mb"]["max"]
+            lines.append(
+                f"| {name} | {row['runs']} | {seconds['median']:.2f} ({seconds['min']:.2f} to "
+                f"{seconds['max']:.2f}) | {f'{memory:,.0f}' if memory else ''} |"
+            )
+    return lines
+
+
+def report(result: dict[str, Any]) -> str:
+    "The results as Markdown."
+    found = result["rows"]
+    precisions = {row["precision"] for row in found.values() if row["group"] == "training"}
+    lines = [
+        f"{result['processor']}, {result['threads']} threads, "
+        f"{' and '.join(sorted(precisions)) or 'fp32'} where not said otherwise; "
+        f"torch {result['packages'].get('torch')}; {result['date'][:10]}.",
+    ]
+    if EXAMPLE in found:
+        epoch = found[EXAMPLE]["seconds"]
+        lines[0] += (
+            f" E, one epoch of the PyTorch MNIST example, took {epoch['median']:.1f} s "
+            f"({epoch['min']:.1f} to {epoch['max']:.1f}, {found[EXAMPLE]['runs']} trials)."
+        )
+    tables = [_training_table, _epoch_table, _inference_table, _command_table]
+    for table in tables:
+        rows = table(found)
+        lines += ["", *rows] if len(rows) > 2 else []
     return "\n".join(lines) + "\n"
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    "Accuracy against seconds: what one gets for one's time."
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
+    colours = {"training": "#0072B2", "peer": "#888888"}
+    for name, row in result["rows"].items():
+        if row["group"] not in colours:
+            continue
+        seconds, accuracy = row["seconds"], row["accuracy"]
+        errors = [100 * (1 - accuracy[key]) for key in ("mean", "min", "max")]
+        axis.errorbar(
+            seconds["median"],
+            errors[0],
+            yerr=[[errors[0] - errors[2]], [errors[1] - errors[0]]],
+            fmt="o" if row["group"] == "training" else "s",
+            color=colours[row["group"]],
+            capsize=3,
+        )
+        axis.annotate(
+            name, (seconds["median"], errors[0]), xytext=(7, 5), textcoords="offset points", size=8
+        )
+    axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="test error, %")
+    ticks = [0.25, 0.5, 1, 2, 4]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_yticks([], minor=True)
+    axis.margins(x=0.2, y=0.15)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def write(name: str, folder: Path, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    result = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **machine(),
+        "git": git_state(project_root()),
+        "rows": summaries(trials),
+        "trials": trials,
+    }
+    write_json(folder / f"{name}.json", result)
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--presets", nargs="+", default=["fast", "default"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--full", action="store_true", help="every row with all its seeds")
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], metavar="ROW")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
     words = parser.parse_args()
-    base = resolve_settings(flags=["data.source=mnist"]).settings
-    dataset = load_dataset(base.data, seed=0)  # one split, so that seeds differ in training alone
-    rows: dict[str, list[dict]] = {preset: [] for preset in words.presets}
-    example: list[float] = []
-    for seed in range(words.seeds):
-        if seed < 3:  # the reference takes longest and varies least
-            torch.set_num_threads(usable_cores())
-            example.append(round(example_epoch(dataset.train, seed), 2))
-            print(f"PyTorch example, one epoch: {example[-1]} s", flush=True)
-        for preset in words.presets:
-            rows[preset].append(preset_run(preset, dataset, seed))
-            print(preset, rows[preset][-1], flush=True)
-    example_s = statistics.median(example)
-    result = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "processor": processor_name(),
-        "threads": usable_cores(),
-        "git": git_state(project_root()),
-        "packages": package_versions(),
-        "example_epoch_s": example,
-        "presets": [summary(preset, rows[preset], example_s) for preset in words.presets],
-        "rows": rows,
+    name = "bench-full" if words.full else "bench"
+    path = words.out / f"{name}.json"
+    known = json.loads(path.read_text())["trials"] if path.is_file() else []
+    by_identity = {trial["identity"]: trial for trial in known}
+    runs = {
+        row: row.runs if words.full else row.subset or int(bool(words.rows))
+        for row in ROWS
+        if not words.rows or row.name in words.rows
     }
+    plan = [
+        (row, seed, identity(row, seed))
+        for seed in range(max(row.runs for row in ROWS))
+        for row in ROWS
+        if seed < row.runs
+    ]
     words.out.mkdir(parents=True, exist_ok=True)
-    (words.out / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
-    (words.out / "bench.md").write_text(table(result))
-    print(table(result))
+
+    def done() -> list[dict[str, Any]]:
+        return [by_identity[key] for _, _, key in plan if key in by_identity]
+
+    for row, seed, key in plan:
+        if seed < runs.get(row, 0) and key not in by_identity:
+            found = measure(row, seed)
+            by_identity[key] = {"row": row.name, "seed": seed, "identity": key, **found}
+            print(f"{row.name}, seed {seed}: {found}", flush=True)
+            write(name, words.out, done())
+    result = write(name, words.out, done())
+    write_text(words.out / f"{name}.md", report(result))
+    draw(result, words.out / f"{name}.png")
+    print(report(result))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class AugmentationSettings(_Section):
         0.0, ge=0, le=1, description="standard deviation of added noise, as a fraction of white"
     )
 
-# %% ../nbs/01_config.ipynb #d0c1c75c
+# %% ../nbs/01_config.ipynb #98ea73f6
 class ModelSettings(_Section):
     "The architecture: convolution blocks, each of which halves the image, then dense layers."
 
@@ -102,6 +102,9 @@ class ModelSettings(_Section):
         "relu", description="the non-linearity"
     )
     kernel_size: int = Field(3, ge=1, le=9, description="width of the convolutions, odd, pixels")
+    block_depth: int = Field(
+        1, ge=1, le=4, description="convolutions in each block but the first, which has one"
+    )
     stem: Literal["pool", "stride"] = Field(
         "pool",
         description="first block; pool: like the others; stride: 5 × 5 filters at every second "
