@@ -137,11 +137,11 @@ class ModelSettings(_Section):
             raise ValueError(f"{size} is even; an odd kernel keeps the image centred")
         return size
 
-# %% ../nbs/01_config.ipynb #093bf10a
+# %% ../nbs/01_config.ipynb #51f0220e
 class TrainingSettings(_Section):
     "How the weights are found."
 
-    epochs: int = Field(4, ge=1, le=1000, description="passes over the training images")
+    epochs: int = Field(5, ge=1, le=1000, description="passes over the training images")
     learning_rate: float = Field(0.003, gt=0, le=10, description="peak learning rate")
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field(
         "adamw", description="torch's optimizer of that name"

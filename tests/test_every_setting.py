@@ -73,7 +73,7 @@ TRAINED: dict[str, tuple[str, tuple[str, ...]]] = {
     "model.batch_norm": ("false", ()),
     "model.activation": ("gelu", ()),
     "model.kernel_size": ("5", ()),
-    "model.block_depth": (2, ()),
+    "model.block_depth": ("2", ("model.conv_channels=[4, 8]",)),
     "model.stem": ("stride", ()),
     "model.pixel_mean": ("0.5", ()),
     "model.pixel_std": ("1", ()),
