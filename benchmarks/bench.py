@@ -70,6 +70,7 @@ ROWS = [
     _preset("fast, 5 epochs", "fast", 10, 2, *LONGER),
     _preset("default", "default", 5, 1),
     _preset("default, 10 epochs", "default", 5, 0, "training.epochs=10"),
+    _preset("default in fp32", "default", 2, 0, "training.mixed_precision=false"),
     _preset("best", "best", 5, 0),
     _peer("reference net as commonly written, 5 epochs", "common", 2, 0, epochs=5),
     _peer("PyTorch example, 14 epochs", "example", 1, 0, epochs=14),

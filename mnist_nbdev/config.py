@@ -137,7 +137,7 @@ class ModelSettings(_Section):
             raise ValueError(f"{size} is even; an odd kernel keeps the image centred")
         return size
 
-# %% ../nbs/01_config.ipynb #51f0220e
+# %% ../nbs/01_config.ipynb #57f6a3e6
 class TrainingSettings(_Section):
     "How the weights are found."
 
@@ -148,7 +148,7 @@ class TrainingSettings(_Section):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop; beta1 of adam, adamw")
     weight_decay: float = Field(
-        0.01, ge=0, le=1, description="on weights, not on norms and biases; decoupled in adamw"
+        0.1, ge=0, le=1, description="on weights, not on norms and biases; decoupled in adamw"
     )
     scheduler: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
         "one_cycle", description="how the learning rate changes"
