@@ -560,7 +560,7 @@ def end_epoch(
         _generator(parts.settings.seed, state.epoch, "augmentation").initial_seed()
     )
 
-# %% ../nbs/05_training.ipynb #41684598
+# %% ../nbs/05_training.ipynb #4b633537
 def _start(parts: _Parts) -> TrainingState:
     sums = torch.zeros(2, dtype=torch.float64, device=_draws_device(parts.device))
     return TrainingState(sums=sums)
@@ -570,7 +570,7 @@ def _start(parts: _Parts) -> TrainingState:
 def _kept_memory() -> Iterator[None]:
     "Let glibc keep what a step frees, and give it back at the end; elsewhere do nothing."
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
         yield
         return
     trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
