@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import mnist_nbdev
 from mnist_nbdev.config import project_root, resolve_settings, usable_cores
 from mnist_nbdev.evidence import code_hash, git_state, package_versions, processor_name
 from mnist_nbdev.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
@@ -143,15 +144,29 @@ def machine() -> dict[str, Any]:
     }
 
 
+DECISIVE = {  # modules that a kind of trial rests on; a command rests on all of them
+    "train": ("augmentation", "data", "model", "training"),
+    "rung": ("augmentation", "data", "training"),
+    "epoch": ("augmentation", "data", "model", "training"),
+    "inference": ("inference", "model"),
+    "peer": (),
+}
+
+
 def identity(row: Row, seed: int) -> str:
     "What a trial depends on: it is kept for as long as this stays the same."
     about = machine()
-    code = about.pop("code_sha256")  # of the library, on which peers do not depend
-    mine = [sha256_file(HERE / name) for name in ("trial.py", "peers.py", "ladder.py")]
+    kind = row.trial["kind"]
+    if kind in DECISIVE:
+        package = Path(mnist_nbdev.__file__).parent
+        about["code_sha256"] = [sha256_file(package / f"{name}.py") for name in DECISIVE[kind]]
+    about["benchmark_sha256"] = [
+        sha256_file(HERE / name) for name in ("trial.py", "peers.py", "ladder.py")
+    ]
     if "preset" in row.trial:
         settings = resolve_settings(preset=row.trial["preset"], environment={}).settings
-        about["settings"] = settings.model_dump(exclude={"paths", "logging"})
-    about["code"] = mine if row.group == "peer" else [code, *mine]
+        sections = {"seed", "data", "augmentation", "model", "training"}
+        about["settings"] = settings.model_dump(include=sections)
     return sha256_bytes(canonical_json([row.name, row.trial, seed, about]).encode())
 
 
@@ -192,24 +207,37 @@ def summaries(trials: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _training_table(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
-        "| | runs | test accuracy: mean ± sd (min) | training, s: median (min to max) | in E | "
-        "parameters | imports and loading, s | peak memory, MB |",
-        "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: |",
+        "| | runs | test accuracy: mean ± sd (min) | training, s: median (min to max) | in E |",
+        "| --- | ---: | --- | --- | ---: |",
     ]
     for name, row in found.items():
-        if row["group"] not in ("training", "peer"):
-            continue
-        accuracy, seconds = row["accuracy"], row["seconds"]
-        deviation = f" ± {accuracy['sd']:.2%}" if row["runs"] > 1 else ""
-        parameters = f"{row['parameters']['median']:,.0f}" if "parameters" in row else ""
-        before = row["imports_s"]["median"] + row["load_s"]["median"]
-        of_epoch = f"{row['of_example_epoch']:.2f}" if "of_example_epoch" in row else ""
-        lines.append(
-            f"| {name} | {row['runs']} | {accuracy['mean']:.2%}{deviation} ({accuracy['min']:.2%}) "
-            f"| {seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f}) "
-            f"| {of_epoch} | {parameters} | {before:.1f} "
-            f"| {row['peak_memory_mb']['max']:,.0f} |"
-        )
+        if row["group"] in ("training", "peer"):
+            accuracy, seconds = row["accuracy"], row["seconds"]
+            deviation = f" ± {accuracy['sd']:.2%}" if row["runs"] > 1 else ""
+            of_epoch = f"{row['of_example_epoch']:.2f}" if "of_example_epoch" in row else ""
+            lines.append(
+                f"| {name} | {row['runs']} "
+                f"| {accuracy['mean']:.2%}{deviation} ({accuracy['min']:.2%}) "
+                f"| {seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f}) "
+                f"| {of_epoch} |"
+            )
+    return lines
+
+
+def _needs_table(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| | parameters | imports, s | loading, s | answering 10,000 images, s | peak memory, MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in found.items():
+        if row["group"] in ("training", "peer"):
+            parameters = f"{row['parameters']['median']:,.0f}" if "parameters" in row else ""
+            answering = f"{row['prediction_s']['median']:.1f}" if "prediction_s" in row else ""
+            lines.append(
+                f"| {name} | {parameters} | {row['imports_s']['median']:.1f} "
+                f"| {row['load_s']['median']:.1f} | {answering} "
+                f"| {row['peak_memory_mb']['max']:,.0f} |"
+            )
     return lines
 
 
@@ -266,10 +294,10 @@ def _command_table(found: dict[str, dict[str, Any]]) -> list[str]:
 def report(result: dict[str, Any]) -> str:
     "The results as Markdown."
     found = result["rows"]
-    precisions = {row["precision"] for row in found.values() if row["group"] == "training"}
+    trained = [row["precision"] for row in found.values() if row["group"] == "training"]
     lines = [
         f"{result['processor']}, {result['threads']} threads, "
-        f"{' and '.join(sorted(precisions)) or 'fp32'} where not said otherwise; "
+        f"{trained[0] if trained else 'fp32'} where nothing else is said; "
         f"torch {result['packages'].get('torch')}; {result['date'][:10]}.",
     ]
     if EXAMPLE in found:
@@ -278,7 +306,7 @@ def report(result: dict[str, Any]) -> str:
             f" E, one epoch of the PyTorch MNIST example, took {epoch['median']:.1f} s "
             f"({epoch['min']:.1f} to {epoch['max']:.1f}, {found[EXAMPLE]['runs']} trials)."
         )
-    tables = [_training_table, _epoch_table, _inference_table, _command_table]
+    tables = [_training_table, _needs_table, _epoch_table, _inference_table, _command_table]
     for table in tables:
         rows = table(found)
         lines += ["", *rows] if len(rows) > 2 else []
@@ -314,6 +342,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     ticks = [0.25, 0.5, 1, 2, 4]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_yticks([], minor=True)
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.margins(x=0.2, y=0.15)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)

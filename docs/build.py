@@ -52,6 +52,13 @@ index
 
 {stages}
 ```
+
+```{{toctree}}
+:caption: What it reaches
+:maxdepth: 1
+
+ladder
+```
 """
 
 
@@ -66,6 +73,7 @@ def page(source: Path, target: Path) -> None:
             cell.source = re.sub(r"^#\s*\|.*\n", "", cell.source, flags=re.M)
         else:
             cell.source = cell.source.replace("../docs/images/", "images/")
+            cell.source = cell.source.replace("../benchmarks/results/", "images/")
             # The README's links into the checkout are pages here, or stay words.
             cell.source = re.sub(r"\]\(nbs/([\w/]+\.ipynb)\)", r"](\1)", cell.source)
             cell.source = re.sub(
@@ -81,9 +89,11 @@ def main() -> int:
     shutil.rmtree(ROOT / "_docs", ignore_errors=True)
     notebooks = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
     stages = sorted((ROOT / "nbs" / "pipeline").glob("*.ipynb"))
-    for path in [ROOT / "nbs" / "index.ipynb", *notebooks, *stages]:
+    others = [ROOT / "nbs" / f"{name}.ipynb" for name in ("index", "ladder")]
+    for path in [*others, *notebooks, *stages]:
         page(path, SOURCE / path.relative_to(ROOT / "nbs"))
     shutil.copytree(ROOT / "docs" / "images", SOURCE / "images")
+    shutil.copy(ROOT / "benchmarks" / "results" / "bench-full.png", SOURCE / "images")
     toc = TOC.format(
         library="\n".join(path.stem for path in notebooks),
         stages="\n".join(f"pipeline/{path.stem}" for path in stages),

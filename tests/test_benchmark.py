@@ -75,7 +75,8 @@ def test_rows_take_turns_and_are_compared_with_the_example(bench, monkeypatch, t
     for key in ("date", "processor", "threads", "packages", "code_sha256", "git"):
         assert result[key]
     text = (tmp_path / "bench-full.md").read_text()
-    assert "| fast | 10 | 99.45% ± 0.30% (99.00%) | 2.5 (2.0 to 2.9) | 0.06 | 76,000 |" in text
+    assert "| fast | 10 | 99.45% ± 0.30% (99.00%) | 2.5 (2.0 to 2.9) | 0.06 |\n" in text
+    assert "| fast | 76,000 | 2.0 | 1.0 |  | 900 |\n" in text
     assert (tmp_path / "bench-full.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -96,10 +97,20 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(bench, monkeypatch, t
 @pytest.mark.unit
 def test_a_trial_of_other_code_or_another_processor_is_not_kept(bench, monkeypatch, tmp_path):
     run(bench, monkeypatch, tmp_path, *ROWS)
-    monkeypatch.setattr(bench, "code_hash", lambda: "other")
+    monkeypatch.setattr(bench, "code_hash", lambda: "other")  # of modules that train nothing
+    assert run(bench, monkeypatch, tmp_path, *ROWS) == []
+    monkeypatch.setitem(bench.DECISIVE, "train", ("training",))
     assert {name for name, _ in run(bench, monkeypatch, tmp_path, *ROWS)} == {"fast"}
     monkeypatch.setattr(bench, "processor_name", lambda: "another")
     assert len(run(bench, monkeypatch, tmp_path, *ROWS)) == 15
+
+
+@pytest.mark.unit
+def test_the_readme_shows_the_figures_that_were_measured():
+    measured = (FOLDER / "results" / "bench-full.md").read_text().split("\n\n")
+    readme = (ROOT / "README.md").read_text()
+    assert measured[0] in readme
+    assert measured[1] in readme
 
 
 @pytest.mark.unit
