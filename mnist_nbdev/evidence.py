@@ -55,10 +55,11 @@ def _requirements() -> list[str]:
     names = [re.split(r"[^A-Za-z0-9._-]", line)[0] for line in wanted if "extra ==" not in line]
     return sorted(names, key=str.lower)
 
-# %% ../nbs/10_evidence.ipynb #39783a7a
+# %% ../nbs/10_evidence.ipynb #be69bef5
 def installed_packages() -> dict[str, str]:  # name -> version, sorted by name
     "Every installed distribution: the lock of this environment."
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    described = (dist.metadata for dist in metadata.distributions())  # parsed at each look
+    found = {about["Name"]: about["Version"] for about in described}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 # %% ../nbs/10_evidence.ipynb #d24ba2cd
