@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'ORANGE', 'GREY', 'PALE_BLUE', 'MAX_PREDICTIONS_BYTES', 'check_predictions', 'wilson_interval',
-           'class_metrics', 'reliability_bins', 'probability_metrics', 'evaluate', 'metrics_table', 'log_evaluation',
-           'new_figure', 'label_axes', 'plot_confusion_matrix', 'plot_per_class', 'plot_roc', 'plot_reliability',
-           'plot_worst_mistakes', 'save_predictions', 'load_predictions']
+           'class_metrics', 'reliability_bins', 'probability_metrics', 'calibration_bounds', 'fit_temperature',
+           'evaluate', 'metrics_table', 'log_evaluation', 'new_figure', 'label_axes', 'plot_confusion_matrix',
+           'plot_per_class', 'plot_roc', 'plot_reliability', 'plot_worst_mistakes', 'save_predictions',
+           'load_predictions']
 
 # %% ../nbs/07_evaluation.ipynb #812efe8d
 import io
@@ -200,6 +201,48 @@ def probability_metrics(
         "brier_score": float(brier_score_loss(truth, rows, labels=classes, scale_by_half=False)),
         "expected_calibration_error": distance / len(truth),
     }
+
+# %% ../nbs/07_evaluation.ipynb #124e8e7c
+def calibration_bounds(
+    labels: ArrayLike,  # (N,), the true classes
+    probabilities: ArrayLike,  # (N, K)
+    confidence: float = 0.95,  # of each bound by itself
+    n_bins: int = 15,
+    n_draws: int = 1000,  # test sets that are drawn
+) -> tuple[float, float]:  # (lower, upper): two one-sided bounds, 0 to 1
+    "Bootstrap bounds of the expected calibration error."
+    truth, rows = check_predictions(labels, probabilities)
+    sureness, right = rows.max(axis=1), rows.argmax(axis=1) == truth
+    place = np.clip(np.ceil(sureness * n_bins).astype(int) - 1, 0, n_bins - 1)
+    gaps, n_images, draws = right - sureness, len(truth), np.random.default_rng(0)
+    errors = np.empty(n_draws)
+    for number in range(n_draws):
+        drawn = draws.integers(0, n_images, n_images)
+        sums = np.bincount(place[drawn], weights=gaps[drawn], minlength=n_bins)
+        errors[number] = np.abs(sums).sum() / n_images
+    lower, upper = np.quantile(errors, [1 - confidence, confidence])
+    return float(lower), float(upper)
+
+# %% ../nbs/07_evaluation.ipynb #1ea400f9
+def fit_temperature(
+    labels: ArrayLike,  # (N,), of images that neither training nor test has seen: the validation
+    logits: ArrayLike,  # (N, K)
+) -> float:  # 1 leaves the model as it is; above 1 makes it less sure
+    "The temperature at which the softmax of the logits fits the labels best, from 0.05 to 20."
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    scores = np.asarray(logits, dtype=np.float64)
+    truth = _check_classes("labels", np.asarray(labels), scores.shape[1])
+    if len(truth) != len(scores) or not np.isfinite(scores).all():
+        raise _refusal("the logits are not finite, or too few", "Give one row of numbers an image.")
+
+    def loss(log_temperature: float) -> float:
+        rows = log_softmax(scores / np.exp(log_temperature), axis=1)
+        return -float(rows[np.arange(len(truth)), truth].mean())
+
+    bounds = (-np.log(20.0), np.log(20.0))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 # %% ../nbs/07_evaluation.ipynb #2ed565ac
 def evaluate(

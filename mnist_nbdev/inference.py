@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OUTPUTS', 'OPSET', 'IR_VERSION', 'MAX_MODEL_BYTES', 'PROVIDERS', 'MAX_IMAGE_BYTES', 'LONGEST_SIDE', 'FINE',
-           'export_onnx', 'OnnxClassifier', 'check_parity', 'read_digit', 'predict_files', 'measure_latency',
-           'latency_table']
+           'export_onnx', 'OnnxClassifier', 'score_images', 'check_parity', 'read_digit', 'predict_files',
+           'measure_latency', 'latency_table']
 
 # %% ../nbs/06_inference.ipynb #6e460aef
 import io
@@ -54,7 +54,7 @@ class _Graph:
         self.end = name
         return name
 
-# %% ../nbs/06_inference.ipynb #e8a001e4
+# %% ../nbs/06_inference.ipynb #7d0eadb6
 def _add_block(graph: _Graph, name: str, block: "nn.Module", kind: str, scale_in: float) -> None:
     convolution, norm = block.get_submodule("convolution"), getattr(block, "norm", None)
     weight: NDArray[Any] = convolution.weight.detach().cpu().double().numpy() * scale_in  # type: ignore[operator]
@@ -105,8 +105,8 @@ def _add_activation(graph: _Graph, name: str, kind: str) -> None:
         graph.node("Mul", graph.weight(f"{name}.half", 0.5), name=f"{name}.half_gate")
         graph.node("Mul", start, name=name)
 
-# %% ../nbs/06_inference.ipynb #864e691e
-def _network_graph(model: "DigitNet") -> _Graph:
+# %% ../nbs/06_inference.ipynb #683d2b89
+def _network_graph(model: "DigitNet", temperature: float) -> _Graph:
     settings, graph = model.settings, _Graph()
     graph.node("Cast", name="pixels", to=1)  # 1 is float32
     graph.node("Sub", graph.weight("mean", 255 * settings.pixel_mean), name="centred")
@@ -119,8 +119,9 @@ def _network_graph(model: "DigitNet") -> _Graph:
         (name, layer) for name, layer in model.dense.named_children() if name.startswith("linear")
     ]
     for name, layer in [*layers, ("logits", model.output)]:
+        divisor = temperature if name == "logits" else 1.0
         inputs = [
-            graph.weight(f"{name}.{part}", getattr(layer, part).detach().cpu().numpy())
+            graph.weight(f"{name}.{part}", getattr(layer, part).detach().cpu().numpy() / divisor)
             for part in ("weight", "bias")
         ]
         graph.node("Gemm", *inputs, name=name, transB=1)
@@ -129,7 +130,7 @@ def _network_graph(model: "DigitNet") -> _Graph:
     graph.node("Softmax", name="probabilities", axis=1)
     return graph
 
-# %% ../nbs/06_inference.ipynb #c2509cd4
+# %% ../nbs/06_inference.ipynb #550d117c
 OUTPUTS = ["logits", "probabilities"]
 OPSET, IR_VERSION = 17, 8  # old enough for every runtime since 2022, browsers' included
 
@@ -137,12 +138,13 @@ OPSET, IR_VERSION = 17, 8  # old enough for every runtime since 2022, browsers' 
 def export_onnx(
     model: "DigitNet",  # trained; its weights are read, nothing is changed
     path: str | Path,  # model.onnx
+    temperature: float = 1.0,  # that the logits are divided by, from `fit_temperature`
 ) -> None:
     "Write a model as ONNX: `images` uint8 (N, 1, 28, 28) to `logits` and `probabilities` (N, 10)."
     import onnx
     from onnx import TensorProto, helper
 
-    graph = _network_graph(model)
+    graph = _network_graph(model, temperature)
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 1, 28, 28])
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 10]) for name in OUTPUTS
@@ -319,19 +321,36 @@ def _as_batches(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         )
     return np.ascontiguousarray(shaped)
 
-# %% ../nbs/06_inference.ipynb #15af2c14
+# %% ../nbs/06_inference.ipynb #5cedc86d
+def score_images(
+    model: "DigitNet",  # as loaded; it stays in the mode that it is in
+    images: NDArray[np.uint8],  # (N, 28, 28)
+    batch_size: int = 500,
+) -> NDArray[np.float32]:  # (N, 10), logits
+    "What PyTorch says."
+    import torch
+
+    if not len(images):
+        raise PipelineError("There are no images to score.")
+    device, was_training = next(model.parameters()).device, model.training
+    starts = range(0, len(images), batch_size)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            batches = (torch.from_numpy(_as_batches(images[i : i + batch_size])) for i in starts)
+            return np.concatenate([model(batch.to(device)).cpu().numpy() for batch in batches])
+    finally:
+        model.train(was_training)
+
+
 def check_parity(
-    model: "DigitNet",  # as loaded
+    expected: NDArray[np.float32],  # (N, 10), logits from `score_images`, by the temperature
     classifier: OnnxClassifier,  # the same model, exported
     images: NDArray[np.uint8],  # (N, 28, 28)
     tolerance: float,  # largest difference of a logit
-    batch_size: int = 500,
 ) -> dict[str, Any]:  # n_images, largest_difference, labels_equal
     "Compare a model with its export. Raises `PipelineError` when they differ by more."
-    if not len(images):
-        raise PipelineError("There are no images to compare the model and its export on.")
-    expected = _logits(model, images, batch_size)
-    found, _ = classifier.predict(images, batch_size)
+    found, _ = classifier.predict(images)
     difference = float(np.abs(found - expected).max())
     equal = int((found.argmax(1) == expected.argmax(1)).sum())
     if not difference <= tolerance:  # so written, NaN is caught as well
@@ -344,22 +363,6 @@ def check_parity(
         "largest_difference": float(f"{difference:.3g}"),
         "labels_equal": equal,
     }
-
-
-def _logits(
-    model: "DigitNet", images: NDArray[np.uint8], batch_size: int
-) -> NDArray[np.float32]:  # (N, 10)
-    import torch
-
-    device, was_training = next(model.parameters()).device, model.training
-    starts = range(0, len(images), batch_size)
-    model.eval()
-    try:
-        with torch.inference_mode():
-            batches = (torch.from_numpy(_as_batches(images[i : i + batch_size])) for i in starts)
-            return np.concatenate([model(batch.to(device)).cpu().numpy() for batch in batches])
-    finally:
-        model.train(was_training)
 
 # %% ../nbs/06_inference.ipynb #25be6333
 MAX_IMAGE_BYTES = 256 * 1024 * 1024  # of a file on standard input
