@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 ARGS ?=
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs bench bench-full clean
+.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs mlflow bench bench-full gate-error clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,11 +53,19 @@ lab: setup-dev  ## open the notebooks in JupyterLab
 docs: setup-dev  ## build the documentation site into _docs
 	@$(BIN)/python docs/build.py
 
+mlflow: setup  ## open MLflow's pages, with all runs and the released models
+	@$(BIN)/python -c 'import importlib.metadata as m; m.version("mlflow")' 2>/dev/null || \
+	  $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable '.[ui]'
+	@$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///artifacts/mlflow.db}" $(ARGS)
+
 bench: setup-dev  ## measure speed and accuracy beside what else one could use, in ten minutes
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-full: setup-dev  ## every row with all its seeds, hours; goes on where it was interrupted
 	@$(BIN)/python benchmarks/bench.py --full $(ARGS)
+
+gate-error: setup-dev  ## measure how often the release decision is wrong, in half an hour
+	@$(BIN)/python benchmarks/gate_error.py $(ARGS)
 
 clean:  ## remove .venv, caches and builds; data, runs and logs stay
 	rm -rf $(VENV) build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['ConfigOption', 'PresetOption', 'SetOption', 'JsonOption', 'ModelOption', 'app', 'config_app', 'data_app', 'runs_app',
-           'RunArgument', 'main', 'script', 'config_show', 'config_schema', 'config_env', 'data_fetch', 'data_check',
-           'Mode', 'run_command', 'closing_words', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain', 'predict',
-           'benchmark']
+           'RunArgument', 'registry_app', 'WhyOption', 'main', 'script', 'config_show', 'config_schema', 'config_env',
+           'data_fetch', 'data_check', 'Mode', 'run_command', 'closing_words', 'runs_list', 'runs_show', 'runs_compare',
+           'runs_explain', 'runs_verify', 'runs_replay', 'registry_list', 'registry_show', 'registry_promote',
+           'registry_rollback', 'registry_history', 'predict', 'benchmark']
 
-# %% ../nbs/17_cli.ipynb #80732979
+# %% ../nbs/17_cli.ipynb #6dc2f604
 import json
 import sys
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -282,11 +284,13 @@ def run_command(
     _say(closing_words(summary))
     return 3 if summary["status"] == "rejected" and not exit_zero else 0
 
-# %% ../nbs/17_cli.ipynb #4c44bc5c
+# %% ../nbs/17_cli.ipynb #4c7bd3f0
 def closing_words(
     summary: dict[str, Any],  # summary.json of a finished run
 ) -> str:
     "What a person wants to know at the end of a run, and what one would do next."
+    from mnist_nbdev.registry import champion
+
     folder, name = Path(summary["run_dir"]), summary["run_id"]
     if summary["status"] == "trained":
         accuracy = summary["metrics"]["validation_accuracy"]
@@ -300,7 +304,11 @@ def closing_words(
     lines += [f"  {marks[check['outcome']]} {check['why']}" for check in decision["checks"]]
     lines.append(f"Report: {folder / 'report.html'}")
     if summary["status"] == "approved":
-        lines.append("Next: mnist-nbdev predict IMAGE")
+        released = champion(project_path(folder).parent.parent)
+        if released is None:
+            lines.append(f"Next: mnist-nbdev registry promote {name}")
+        else:
+            lines += [f"Champion: {released.run}", "Next: mnist-nbdev predict IMAGE"]
     elif summary["data"]["source"] == "sample":
         lines.append("Next: mnist-nbdev data fetch, then run again on the full set")
     else:
@@ -393,28 +401,213 @@ def runs_explain(
         verb = "would be taken over" if row["action"] == "reuse" else "would run"
         print(f"{row['stage']:<12} {verb}: {row['why']}")
 
-# %% ../nbs/17_cli.ipynb #47419549
+# %% ../nbs/17_cli.ipynb #35309b41
+@runs_app.command("verify")
+def runs_verify(
+    run: RunArgument = "latest",
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Ask the model again; needs the images.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    "Whether a run's files, figures and decision are what they were, and follow from each other."
+    from mnist_nbdev.runs import find_run, run_summary, runs_folder
+    from mnist_nbdev.verification import verify_run
+
+    settings = resolve_settings().settings
+    folder = find_run(runs_folder(settings), run)
+    differences = verify_run(folder)
+    if deep and not differences:
+        from mnist_nbdev.verification import verify_deep
+
+        differences = verify_deep(folder, settings)
+    if as_json:
+        _print_json({"run": folder.name, "differences": differences})
+    elif differences:
+        print(f"{folder.name} does not prove itself:")
+        print("\n".join(f"  - {line}" for line in differences))
+    else:
+        status = run_summary(folder)["status"]
+        print(f"{folder.name} proves itself: {status}, as its files say.")
+    return 1 if differences else 0
+
+# %% ../nbs/17_cli.ipynb #f4a9f9ec
+@runs_app.command("replay")
+def runs_replay(run: RunArgument = "latest", as_json: JsonOption = False) -> int:
+    "Do a run again from its own record, and compare what comes out."
+    from mnist_nbdev.pipeline import replay_run
+    from mnist_nbdev.runs import find_run, runs_folder
+
+    rows = replay_run(find_run(runs_folder(resolve_settings().settings), run))
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            print(f"{row['outcome']:<8} {row['what']:<28} {row['detail']}")
+    return 1 if any(row["outcome"] == "differs" for row in rows) else 0
+
+# %% ../nbs/17_cli.ipynb #a28c0b33
+registry_app = _new_app("The released models.")
+app.add_typer(registry_app, name="registry")
+
+WhyOption = Annotated[
+    str, typer.Option(metavar="TEXT", help="A note for those who read the history.")
+]
+
+
+def _artifacts() -> Path:
+    return project_path(resolve_settings().settings.paths.artifacts)
+
+# %% ../nbs/17_cli.ipynb #220f12ed
+@registry_app.command("list")
+def registry_list(
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Put MLflow's aliases where the journal has them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    "The champion, and the releases that rollbacks would lead to."
+    from mnist_nbdev.registry import follow_registry, read_journal, standing_releases
+
+    artifacts = _artifacts()
+    standing = standing_releases(read_journal(artifacts))[::-1]
+    if sync:
+        start_logging(resolve_settings().settings.logging)
+        follow_registry(artifacts)
+    if as_json:
+        _print_json([asdict(release) for release in standing])
+        return
+    if not standing:
+        _say("No model is released yet. Release a run: `mnist-nbdev registry promote RUN`.")
+    for place, release in enumerate(standing):
+        alias = ("champion", "previous")[place] if place < 2 else ""
+        print(f"{alias:<10} {release.run:<44} {release.when}  {release.who}")
+
+# %% ../nbs/17_cli.ipynb #f36464e9
+@registry_app.command("show")
+def registry_show(
+    name: Annotated[
+        str, typer.Argument(metavar="RELEASE", help="`champion`, `previous` or a run's id.")
+    ] = "champion",
+    as_json: JsonOption = False,
+) -> None:
+    "A release: what, when, by whom and why, and what became of its evidence."
+    from mnist_nbdev.registry import evidence_state, read_journal, standing_releases
+    from mnist_nbdev.runs import run_summary
+
+    artifacts = _artifacts()
+    releases = read_journal(artifacts)
+    named = {release.run: release for release in releases if release.action == "promote"}
+    aliases = ("champion", "previous")
+    named |= dict(zip(aliases, standing_releases(releases)[::-1], strict=False))
+    if name not in named:
+        raise UsageError(f"There is no release {name}. `mnist-nbdev registry history` shows all.")
+    release = named[name]
+    figures = run_summary(artifacts / "runs" / release.run)["metrics"]
+    shown = {**asdict(release), "evidence": evidence_state(artifacts, release), "metrics": figures}
+    if as_json:
+        _print_json(shown)
+        return
+    for key, value in {**shown, **figures}.items():
+        if key != "metrics":
+            print(f"{key:<24} {value}")
+
+# %% ../nbs/17_cli.ipynb #a39f1abd
+@registry_app.command("promote")
+def registry_promote(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, a folder, or `latest`.")],
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    "Make an approved run's model the champion, if its evidence verifies now."
+    from mnist_nbdev.pipeline import require_releasable
+    from mnist_nbdev.registry import promote
+    from mnist_nbdev.runs import find_run
+
+    artifacts = _artifacts()
+    folder = find_run(artifacts / "runs", run)
+    release = promote(artifacts, folder, require_releasable, why=why)
+    _say_release(artifacts, release, as_json)
+
+
+def _say_release(artifacts: Path, release: Any, as_json: bool) -> None:
+    from mnist_nbdev.registry import follow_registry
+
+    start_logging(resolve_settings().settings.logging)
+    aliases = follow_registry(artifacts)
+    if as_json:
+        _print_json({**asdict(release), "aliases": aliases})
+    _say(
+        f"The champion is {release.run}, by line {release.sequence} of the journal "
+        f"({release.who}, {release.when}).\nNext: mnist-nbdev predict IMAGE"
+    )
+
+# %% ../nbs/17_cli.ipynb #0e61a4bf
+@registry_app.command("rollback")
+def registry_rollback(why: WhyOption = "", as_json: JsonOption = False) -> None:
+    "Go back to the release before the champion, if its evidence verifies now."
+    from mnist_nbdev.registry import rollback
+    from mnist_nbdev.verification import require_verified
+
+    artifacts = _artifacts()
+    release = rollback(artifacts, require_verified, why=why)
+    _say_release(artifacts, release, as_json)
+
+# %% ../nbs/17_cli.ipynb #8cfe25e0
+@registry_app.command("history")
+def registry_history(as_json: JsonOption = False) -> None:
+    "All releases in their order, and the digest that pins them."
+    from mnist_nbdev.registry import evidence_state, read_journal
+
+    artifacts = _artifacts()
+    releases = read_journal(artifacts)
+    states = [evidence_state(artifacts, release) for release in releases]
+    rows = [
+        {**asdict(release), "sha256": release.sha256, "evidence": state}
+        for release, state in zip(releases, states, strict=True)
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    if not rows:
+        _say("No model was ever released. Release a run: `mnist-nbdev registry promote RUN`.")
+        return
+    for row in rows:
+        note = f"  {row['why']}" if row["why"] else ""
+        lost = "" if row["evidence"] == "unchanged" else f"  (evidence {row['evidence']})"
+        what = f"{row['sequence']:>4} {row['when']} {row['action']:<8} {row['run']}"
+        print(f"{what}  {row['who']}{note}{lost}")
+    _say(
+        f"The journal is whole. Its last line's SHA-256 is\n  {rows[-1]['sha256']}\n"
+        "Noted elsewhere, it shows later that no line up to here was changed or cut off."
+    )
+
+# %% ../nbs/17_cli.ipynb #9ad6ad67
 def _find_classifier(resolved: ResolvedSettings, model: str | None) -> Any:
     from mnist_nbdev.evidence import check_against_manifest, is_finished
     from mnist_nbdev.files import sha256_file
     from mnist_nbdev.inference import OnnxClassifier
-    from mnist_nbdev.runs import find_run, newest_approved, runs_folder
+    from mnist_nbdev.registry import champion, champion_model
+    from mnist_nbdev.runs import find_run, runs_folder
 
     settings = resolved.settings
     path = Path(model or "")
     if model and path.is_dir() and (path / "model.onnx").is_file():
         path = path / "model.onnx"
-    digest = None
-    if not (model and path.is_file()):
-        runs = runs_folder(settings)
-        run = find_run(runs, model) if model else newest_approved(runs)
+    digest, runs = None, runs_folder(settings)
+    if not model:
+        path = champion_model(runs.parent)
+        released = champion(runs.parent)
+        digest = released.model_sha256 if released else None
+    elif not path.is_file():
+        run = find_run(runs, model)
         path = run / "models" / "model.onnx"
         if is_finished(run):
             path = check_against_manifest(run, "models/model.onnx")
         digest = sha256_file(path)
     return OnnxClassifier(path, settings.inference.threads, settings.evaluation.device, digest)
 
-# %% ../nbs/17_cli.ipynb #785cda4a
+# %% ../nbs/17_cli.ipynb #4ae7a0f6
 @app.command("predict")
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Files, or - for stdin.")],
@@ -424,7 +617,7 @@ def predict(
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Classify image files with the newest approved model, or another one."
+    "Classify image files with the champion, or another model."
     from mnist_nbdev.inference import predict_files
 
     resolved = resolve_settings(preset, config, flags=settings or ())

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['MAX_SETTINGS_BYTES', 'RUN_KERNEL_VARIABLE', 'DataSettings', 'AugmentationSettings', 'ModelSettings',
-           'TrainingSettings', 'InferenceSettings', 'EvaluationSettings', 'ReleaseThresholds', 'PipelineSettings',
-           'LoggingSettings', 'PathSettings', 'Settings', 'setting_fields', 'flatten_settings', 'project_root',
-           'project_path', 'usable_cores', 'parse_value', 'Value', 'read_settings_file', 'package_folder',
-           'preset_files', 'environment_variables', 'read_environment', 'read_flags', 'ResolvedSettings',
-           'resolve_settings', 'validate_settings', 'settings_yaml', 'settings_schema', 'get_logger', 'RecordFormatter',
-           'rotate_log', 'console_stream', 'start_logging']
+           'TrainingSettings', 'InferenceSettings', 'EvaluationSettings', 'ReleaseThresholds', 'RegistrySettings',
+           'PipelineSettings', 'LoggingSettings', 'PathSettings', 'Settings', 'setting_fields', 'flatten_settings',
+           'project_root', 'project_path', 'usable_cores', 'parse_value', 'Value', 'read_settings_file',
+           'package_folder', 'preset_files', 'environment_variables', 'read_environment', 'read_flags',
+           'ResolvedSettings', 'resolve_settings', 'validate_settings', 'settings_yaml', 'settings_schema',
+           'get_logger', 'RecordFormatter', 'rotate_log', 'console_stream', 'start_logging']
 
 # %% ../nbs/01_config.ipynb #d554fc09
 import difflib
@@ -237,7 +237,7 @@ class EvaluationSettings(_Section):
     calibration_bins: int = Field(15, ge=2, le=100, description="bins of the reliability diagram")
     worst_mistakes: int = Field(20, ge=1, le=100, description="mistakes shown as pictures")
 
-# %% ../nbs/01_config.ipynb #fccd5e84
+# %% ../nbs/01_config.ipynb #9a1cf490
 class ReleaseThresholds(_Section):
     "What a model must reach to be released."
 
@@ -245,15 +245,34 @@ class ReleaseThresholds(_Section):
         0.99, ge=0, le=1, description="held against the lower bound of the test accuracy"
     )
     min_class_recall: float = Field(
-        0.97, ge=0, le=1, description="the recall of the worst class, at least"
+        0.97, ge=0, le=1, description="held against the lower bound of the recall of each class"
+    )
+    min_slice_accuracy: float = Field(
+        0.97, ge=0, le=1, description="held against the lower bound on each kind of image"
+    )
+    max_calibration_error: float = Field(
+        0.01, gt=0, le=1, description="held against the upper bound of the calibration error"
+    )
+    max_regression: float = Field(
+        0.3, ge=0, le=100, description="points that may be lost against the champion"
+    )
+    max_corruption_regression: float = Field(
+        1.0, ge=0, le=100, description="points that may be lost against it on spoiled images"
     )
     max_inference_time_ms: float = Field(
         100.0, gt=0, description="p95 of one batch of evaluation.batch_size images, milliseconds"
     )
     max_model_size_mb: float = Field(10.0, gt=0, description="size of model.onnx, 10^6 bytes")
     confidence: float = Field(
-        0.95, ge=0.5, lt=1, description="of the one-sided bound on the accuracy"
+        0.95, ge=0.5, lt=1, description="of each bound, one-sided; shared where many are asked"
     )
+
+# %% ../nbs/01_config.ipynb #93efcfea
+class RegistrySettings(_Section):
+    "What becomes of a finished run."
+
+    promote: bool = Field(True, description="an approved run becomes the champion at once")
+    track: bool = Field(True, description="finished runs are logged to MLflow")
 
 # %% ../nbs/01_config.ipynb #c6f1bc4f
 class PipelineSettings(_Section):
@@ -293,7 +312,7 @@ class PathSettings(_Section):
 
     artifacts: str = Field("artifacts", min_length=1, description="folder of the runs")
 
-# %% ../nbs/01_config.ipynb #1c7fdbda
+# %% ../nbs/01_config.ipynb #8a5286e9
 class Settings(_Section):
     "All settings of a run."
 
@@ -308,6 +327,7 @@ class Settings(_Section):
     inference: InferenceSettings = InferenceSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     release_thresholds: ReleaseThresholds = ReleaseThresholds()
+    registry: RegistrySettings = RegistrySettings()
     pipeline: PipelineSettings = PipelineSettings()
     logging: LoggingSettings = LoggingSettings()
     paths: PathSettings = PathSettings()

@@ -6,8 +6,8 @@
 __all__ = ['BLUE', 'ORANGE', 'GREY', 'PALE_BLUE', 'MAX_PREDICTIONS_BYTES', 'check_predictions', 'wilson_interval',
            'class_metrics', 'reliability_bins', 'probability_metrics', 'calibration_bounds', 'fit_temperature',
            'evaluate', 'metrics_table', 'log_evaluation', 'new_figure', 'label_axes', 'plot_confusion_matrix',
-           'plot_per_class', 'plot_roc', 'plot_reliability', 'plot_worst_mistakes', 'save_predictions',
-           'load_predictions']
+           'plot_per_class', 'plot_roc', 'plot_reliability', 'plot_worst_mistakes', 'save_predictions', 'write_arrays',
+           'load_predictions', 'read_arrays']
 
 # %% ../nbs/07_evaluation.ipynb #812efe8d
 import io
@@ -537,7 +537,7 @@ def plot_worst_mistakes(
         place.set_title(f"says {said} ({sureness[index]:.1%})\n{left}", fontsize=8, pad=2)
     return figure
 
-# %% ../nbs/07_evaluation.ipynb #e8ee9ab8
+# %% ../nbs/07_evaluation.ipynb #8ff559f6
 def save_predictions(
     path: str | Path,  # usually evaluation/predictions.npz of a run
     labels: ArrayLike,  # (N,), the true classes
@@ -545,55 +545,73 @@ def save_predictions(
 ) -> None:
     "Write what all metrics follow from. Raises `PipelineError` on what cannot be evaluated."
     check_predictions(labels, probabilities)
-    members = {
-        "labels.npy": np.ascontiguousarray(labels, "|u1"),
-        "probabilities.npy": np.ascontiguousarray(probabilities, "<f4"),
+    arrays = {
+        "labels": np.asarray(labels).astype("|u1"),
+        "probabilities": np.asarray(probabilities).astype("<f4"),
     }
+    write_arrays(path, arrays)
+
+# %% ../nbs/07_evaluation.ipynb #b13ff635
+def write_arrays(
+    path: str | Path,  # an .npz file
+    arrays: Mapping[str, NDArray[Any]],  # by name
+) -> None:
+    "Write arrays into a file whose bytes depend on them alone."
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        for name, array in members.items():
+        for name, array in arrays.items():
             content = io.BytesIO()
-            np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            contiguous = np.ascontiguousarray(array)
+            np.lib.format.write_array(content, contiguous, version=(1, 0), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # on every system the same
             file.writestr(entry, content.getvalue())
     write_bytes(path, archive.getvalue())
 
-# %% ../nbs/07_evaluation.ipynb #b7669e97
-MAX_PREDICTIONS_BYTES = 64 * 1024 * 1024  # 150 times the file of the test set
-
-
+# %% ../nbs/07_evaluation.ipynb #eb352a06
 def load_predictions(
     path: str | Path,  # written by `save_predictions`
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:  # labels (N,), probabilities (N, K)
     "Read stored predictions. Raises `PipelineError` that names a damaged or foreign file."
+    arrays = read_arrays(path, {"labels": "uint8", "probabilities": "float32"})
+    try:
+        check_predictions(arrays["labels"], arrays["probabilities"])
+    except PipelineError as error:
+        raise PipelineError(f"{path}: {error}") from error
+    return arrays["labels"], arrays["probabilities"]
+
+# %% ../nbs/07_evaluation.ipynb #fafd531b
+MAX_PREDICTIONS_BYTES = 64 * 1024 * 1024  # 150 times the file of the test set
+
+
+def read_arrays(
+    path: str | Path,  # written by `write_arrays`
+    types: Mapping[str, str],  # the names that must be there, with their types: "uint8"
+) -> dict[str, NDArray[Any]]:
+    "Read arrays. Raises `PipelineError` that names a damaged or foreign file."
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_PREDICTIONS_BYTES + 1)
     except OSError as error:
         raise PipelineError(f"Cannot read {path}: {error.strerror or error}.") from error
     try:
-        labels, probabilities = _read_members(data)
+        return _read_members(data, types)
     except Exception as error:  # zip and npy have a dozen ways to fail
         raise PipelineError(
             f"{path} does not hold predictions ({error}). It was damaged or is another file: "
             "restore it from a copy, or evaluate again."
         ) from error
-    try:
-        check_predictions(labels, probabilities)
-    except PipelineError as error:
-        raise PipelineError(f"{path}: {error}") from error
-    return labels, probabilities
 
 
-def _read_members(data: bytes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _read_members(data: bytes, types: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     if len(data) > MAX_PREDICTIONS_BYTES:
         raise ValueError(f"more than {MAX_PREDICTIONS_BYTES:,} bytes")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_PREDICTIONS_BYTES:
             raise ValueError(f"unpacked more than {MAX_PREDICTIONS_BYTES:,} bytes")
     with np.load(io.BytesIO(data), allow_pickle=False) as members:
-        labels, probabilities = members["labels"], members["probabilities"]
-    if labels.dtype != np.uint8 or probabilities.dtype != np.float32:
-        raise ValueError(f"types {labels.dtype} and {probabilities.dtype}")
-    return labels, probabilities
+        arrays = {name: members[name] for name in types}
+    found = {name: str(array.dtype) for name, array in arrays.items()}
+    if found != dict(types):
+        raise ValueError(f"types {' and '.join(found.values())}")
+    return arrays

@@ -186,7 +186,7 @@ def _read_model(path: Path, sha256: str | None) -> bytes:
         )
     return content
 
-# %% ../nbs/06_inference.ipynb #ce6a9d9f
+# %% ../nbs/06_inference.ipynb #6d305818
 class OnnxClassifier:
     "An exported model, ready to classify. Raises `PipelineError` when the file is not one."
 
@@ -238,6 +238,13 @@ class OnnxClassifier:
         logits, probabilities = ([part[i] for part in found] for i in (0, 1))
         empty = [np.empty((0, 10), np.float32)]
         return np.concatenate(logits or empty), np.concatenate(probabilities or empty)
+
+    def labels(
+        self,
+        images: NDArray[np.uint8],  # (N, 28, 28) or (N, 1, 28, 28), white on black
+    ) -> NDArray[np.uint8]:  # (N,)
+        "The digit that each image is taken for."
+        return self.predict(images)[1].argmax(axis=1).astype(np.uint8)
 
 # %% ../nbs/06_inference.ipynb #4772b067
 def _provider(device: str, available: Sequence[str]) -> str:
@@ -555,7 +562,7 @@ def predict_files(
         )
     return rows
 
-# %% ../nbs/06_inference.ipynb #d24fc266
+# %% ../nbs/06_inference.ipynb #2f813e37
 def measure_latency(
     classifier: OnnxClassifier,
     batch_size: int,  # images a batch
@@ -594,6 +601,7 @@ def _time_runs(
         "runs": len(seconds),
         **{name: round(float(value) * 1e3, 4) for name, value in times.items()},
         "images_per_second": round(len(images) * len(seconds) / sum(seconds), 1),
+        "times_ms": [round(time_s * 1e3, 4) for time_s in seconds],
     }
 
 # %% ../nbs/06_inference.ipynb #11ba0a4e

@@ -278,11 +278,18 @@ def judged(tmp: Path, *flags: str) -> object:
 
 
 def decided(tmp: Path, *flags: str) -> object:
+    confidence = settings_of(*flags).release_thresholds.confidence
+    pairs = {str(digit): {"only_champion": 3, "only_candidate": 3} for digit in range(10)}
+    lost = {"lower": 0.0, "value": 0.003, "upper": 0.006, "confidence": confidence}
     classes = {str(digit): {"n_correct": 985, "n_images": 1000} for digit in range(10)}
     evidence = {
         "accuracy": {"n_correct": 9850, "n_images": 10_000},
         "class_recall": classes,
-        "inference_time_ms": 20.0,
+        "slices": {"thin": {"n_correct": 1970, "n_images": 2000}},
+        "calibration": {"lower": 0.001, "value": 0.002, "upper": 0.004, "confidence": confidence},
+        "champion": {"run": "a-run", "n_images": 10_000, "classes": pairs},
+        "corruptions": {"accuracy": 0.9, "n_images": 2000, "regression": lost},
+        "batch_times_ms": [20.0] * 100,
         "model_size_mb": 1.7,
         "data": {"source": "mnist", "verified": True, "n_test_images": 10_000},
         "files": {"models/model.onnx": True},
@@ -290,6 +297,16 @@ def decided(tmp: Path, *flags: str) -> object:
     thresholds = settings_of("release_thresholds.min_accuracy=0.982", *flags).release_thresholds
     decision = decide(evidence, thresholds)
     return decision.status, [(check.name, check.outcome) for check in decision.checks]
+
+
+def registered(tmp: Path, *flags: str) -> object:
+    settings, calls = settings_of(*flags), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "promote", lambda *words, **more: calls.append("promoted"))
+        patch.setattr(pipeline, "follow_registry", lambda *words: calls.append("tracked"))
+        patch.setattr(pipeline, "run_summary", lambda folder: {"status": "approved"})
+        pipeline.register_run(tmp / "runs" / "a-run", settings)
+    return calls
 
 
 SEEN = {
@@ -313,6 +330,12 @@ SEEN = {
     "evaluation.worst_mistakes": (judged, "3", ()),
     "release_thresholds.min_accuracy": (decided, "0.99", ()),
     "release_thresholds.min_class_recall": (decided, "0.99", ()),
+    "release_thresholds.min_slice_accuracy": (decided, "0.99", ()),
+    "release_thresholds.max_calibration_error": (decided, "0.003", ()),
+    "release_thresholds.max_regression": (decided, "0.1", ()),
+    "release_thresholds.max_corruption_regression": (decided, "0.5", ()),
+    "registry.promote": (registered, "false", ()),
+    "registry.track": (registered, "true", ()),
     "release_thresholds.max_inference_time_ms": (decided, "10", ()),
     "release_thresholds.max_model_size_mb": (decided, "1", ()),
     "release_thresholds.confidence": (decided, "0.999", ()),

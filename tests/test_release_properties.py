@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from mnist_nbdev.config import ReleaseThresholds
-from mnist_nbdev.release import (
-    CHECKS,
-    clopper_pearson_bounds,
-    decide,
-    decision_json,
-    decision_table,
-    images_needed,
-)
+from mnist_nbdev.release import CHECKS, decide, decision_json, decision_table
+from mnist_nbdev.statistics import clopper_pearson_bounds, images_needed
 
 pytestmark = pytest.mark.unit
 
@@ -43,6 +37,22 @@ anything = st.recursive(
 )
 
 
+def bounds(lower, value, upper):
+    return {"lower": lower, "value": value, "upper": upper, "confidence": THRESHOLDS.confidence}
+
+
+def compared(pairs):
+    "A champion against which a digit's answers differ so often, each way."
+    return {
+        "run": "a-run",
+        "n_images": 10_000,
+        "classes": {
+            digit: {"only_champion": lost, "only_candidate": won}
+            for digit, (lost, won) in zip(DIGITS, pairs, strict=True)
+        },
+    }
+
+
 def evidence_of(counts, **changed):
     "Evidence that agrees with itself, from the counts of each digit."
     return {
@@ -54,9 +64,17 @@ def evidence_of(counts, **changed):
             digit: {"n_correct": right, "n_images": images}
             for digit, (right, images) in zip(DIGITS, counts, strict=True)
         },
-        "inference_time_ms": 20.0,
+        "slices": {"thin": {"n_correct": 1990, "n_images": 2000}},
+        "calibration": bounds(0.001, 0.002, 0.004),
+        "champion": compared([(3, 3)] * 10),
+        "corruptions": {
+            "accuracy": 0.9,
+            "n_images": 2000,
+            "regression": bounds(-0.005, 0.0, 0.005),
+        },
+        "batch_times_ms": [20.0] * 100,
         "model_size_mb": 1.7,
-        "data": {"source": "mnist", "verified": True, "n_test_images": 10_000},
+        "data": {"source": "mnist", "verified": True, "n_test_images": 10_000, "looks": 1},
         "files": {"models/model.onnx": True, "evaluation/predictions.npz": True},
     } | changed
 
@@ -64,10 +82,30 @@ def evidence_of(counts, **changed):
 @st.composite
 def good_evidence(draw):
     "Around the thresholds, so that every outcome comes up."
-    counts = [(1000 - draw(st.integers(0, 35)), 1000) for _ in DIGITS]
+    counts = [(1000 - draw(st.integers(0, 18)), 1000) for _ in DIGITS]
+    n_times, n_slow = draw(st.sampled_from([58, 59, 100])), draw(st.integers(0, 2))
+    kinds = {"thin": 100, "thick": 2000}
     return evidence_of(
         counts,
-        inference_time_ms=draw(st.floats(1, 120)),
+        slices={
+            name: {"n_correct": n - draw(st.integers(0, n // 50)), "n_images": n}
+            for name, n in kinds.items()
+        },
+        calibration=bounds(0.001, 0.004, draw(st.floats(0.001, 0.0101))),
+        champion=draw(
+            st.just("none")
+            | st.lists(
+                st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=10, max_size=10
+            ).map(compared)
+        ),
+        corruptions={
+            "accuracy": 0.9,
+            "n_images": 2000,
+            "regression": draw(
+                st.just("none") | st.floats(-0.02, 0.011).map(lambda up: bounds(-0.02, -0.02, up))
+            ),
+        },
+        batch_times_ms=[draw(st.floats(1, 99))] * (n_times - n_slow) + [120.0] * n_slow,
         model_size_mb=draw(st.floats(0.1, 12)),
     )
 
@@ -101,27 +139,91 @@ def is_count(value):
     return type(value) is int and 0 <= value <= 10**9
 
 
-def is_measured(value, limit):
+def is_measured(value, limit=math.inf):
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
         return False
     return 0 < value <= limit and (not isinstance(value, float) or math.isfinite(value))
 
 
+def is_bounded(part, limit, confidence):
+    "Three numbers whose upper bound is within a limit."
+    values = [part["lower"], part["value"], part["upper"]]
+    numbers = all(isinstance(v, int | float | Fraction) and not isinstance(v, bool) for v in values)
+    return (
+        numbers
+        and all(-1 <= value <= 1 for value in values)
+        and part["confidence"] == confidence
+        and part["lower"] <= part["upper"] <= limit
+    )
+
+
+def is_shown(pairs, required, risk):
+    "So many right answers, or more, would be this improbable if each were right less often."
+    return all(binom.sf(k - 1, n, required) <= risk / len(pairs) for k, n in pairs)
+
+
+def is_no_worse(champion, thresholds):
+    if champion == "none":
+        return True
+    rows = [champion["classes"][digit] for digit in DIGITS]
+    pairs = [(row["only_champion"], row["only_candidate"]) for row in rows]
+    n_images, risk = champion["n_images"], 1 - thresholds.confidence
+    if not (is_count(n_images) and all(is_count(n) for pair in pairs for n in pair)):
+        return False
+    lost, won = map(sum, zip(*pairs, strict=True))
+    differing = lost + won
+    if not n_images > 0 or differing > n_images:
+        return False
+    coin = (thresholds.max_regression / 100 * n_images / max(differing, 1) + 1) / 2
+    within = not differing or coin >= 1 or binom.cdf(lost, differing, coin) <= risk
+    accused = any(k and binom.sf(k - 1, k + m, 0.5) < risk / 10 for k, m in pairs)
+    return within and not accused
+
+
+def is_quick(times, thresholds):
+    if not isinstance(times, list) or not all(is_measured(time) for time in times):
+        return False
+    below = sum(time <= thresholds.max_inference_time_ms for time in times)
+    return binom.cdf(below - 1, len(times), 0.95) >= thresholds.confidence
+
+
 def may_be_released(evidence, thresholds=THRESHOLDS):
     "The rules once more, written without a look at how the library keeps them."
+    risk = 1 - thresholds.confidence
     try:
-        total, data = evidence["accuracy"], evidence["data"]
+        total, data, spoiled = evidence["accuracy"], evidence["data"], evidence["corruptions"]
         right, images = total["n_correct"], total["n_images"]
         classes = [evidence["class_recall"][digit] for digit in DIGITS]
         pairs = [(row["n_correct"], row["n_images"]) for row in classes]
+        kinds = [(row["n_correct"], row["n_images"]) for row in evidence["slices"].values()]
+        nobody = evidence["champion"] == spoiled["regression"] == "none"
         return (
-            all(is_count(number) for pair in [*pairs, (right, images)] for number in pair)
+            all(is_count(n) for pair in [*pairs, *kinds, (right, images)] for n in pair)
             and all(n > 0 and k <= n for k, n in pairs)
             and (right, images) == tuple(map(sum, zip(*pairs, strict=True)))
-            # the bound reaches the threshold exactly when so many right would be this improbable
-            and binom.sf(right - 1, images, thresholds.min_accuracy) <= 1 - thresholds.confidence
-            and all(k / n >= thresholds.min_class_recall for k, n in pairs)
-            and is_measured(evidence["inference_time_ms"], thresholds.max_inference_time_ms)
+            and is_shown([(right, images)], thresholds.min_accuracy, risk)
+            and is_shown(pairs, thresholds.min_class_recall, risk)
+            and len(kinds) > 0
+            and all(n >= 100 and k <= n for k, n in kinds)
+            and is_shown(kinds, thresholds.min_slice_accuracy, risk)
+            and is_bounded(
+                evidence["calibration"], thresholds.max_calibration_error, thresholds.confidence
+            )
+            and is_no_worse(evidence["champion"], thresholds)
+            and isinstance(spoiled["accuracy"], int | float | Fraction)
+            and not isinstance(spoiled["accuracy"], bool)
+            and 0 <= spoiled["accuracy"] <= 1
+            and is_count(spoiled["n_images"])
+            and spoiled["n_images"] > 0
+            and (
+                nobody
+                or is_bounded(
+                    spoiled["regression"],
+                    thresholds.max_corruption_regression / 100,
+                    thresholds.confidence,
+                )
+            )
+            and is_quick(evidence["batch_times_ms"], thresholds)
             and is_measured(evidence["model_size_mb"], thresholds.max_model_size_mb)
             and data["source"] == "mnist"
             and data["verified"] is True
@@ -173,7 +275,7 @@ def test_never_raises_and_never_approves_anything_else(evidence):
 )
 def test_numbers_that_python_cannot_print_are_unusable(huge):
     good = evidence_of([(996, 1000)] * 10)
-    for part in [{"inference_time_ms": huge}, {"model_size_mb": huge}]:
+    for part in [{"batch_times_ms": [huge] * 100}, {"model_size_mb": huge}]:
         decision = decide(good | part, THRESHOLDS)
         well_formed(decision)
         assert [check.outcome for check in decision.checks].count("insufficient") == 1

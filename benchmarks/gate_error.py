@@ -1,0 +1,324 @@
+"""How often the gate is wrong, measured on models that may ship and on models that must not.
+
+Each model is really trained and exported, and judged by the checks that a run is judged by. Then a
+thousand test sets are drawn from the real one, with replacement, and it is judged on each.
+
+    make gate-error                      all of it, half an hour on two cores; goes on where it was
+    make gate-error ARGS="--draws 100"   fewer drawn test sets
+
+Figures go to results/gate-error.json and .md; answers that were computed once are kept in
+artifacts/gate-error, under the hash of what they depend on.
+"""
+
+import argparse
+import json
+import time
+from collections import Counter
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import mnist_nbdev
+from mnist_nbdev.config import Settings, project_path, resolve_settings, usable_cores
+from mnist_nbdev.data import Dataset, Split, load_dataset
+from mnist_nbdev.evaluation import fit_temperature, read_arrays, write_arrays
+from mnist_nbdev.evidence import code_hash, package_versions, processor_name
+from mnist_nbdev.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
+from mnist_nbdev.inference import OnnxClassifier, export_onnx, measure_latency, score_images
+from mnist_nbdev.release import N_TEST_IMAGES, decide
+from mnist_nbdev.robustness import judge_robustness, robustness_figures
+from mnist_nbdev.statistics import clopper_pearson_bounds
+from mnist_nbdev.verification import answer_evidence, champion_evidence
+
+RESULTS = Path(__file__).parent / "results"
+DATA = {"source": "mnist", "verified": True, "n_test_images": N_TEST_IMAGES, "looks": 1}
+FILES = {"models/model.onnx": True, "evaluation/predictions.npz": True}
+SAMPLED = {"accuracy", "class_recall", "slices", "calibration", "champion", "corruptions"}
+
+
+class Case(NamedTuple):
+    "A model, and what was done to it."
+
+    name: str
+    meant_for: str  # the check that has to stop it; "": it may ship
+    flags: tuple[str, ...] = ()  # settings besides the default preset's
+    spoil_labels: tuple[float, int, int] | None = None  # share, from class, to class; -1: any
+    without: int | None = None  # a class that the training never sees
+    damage: float = 0.0  # share of the weights whose sign is turned after training
+    pixel_mean: float | None = None  # of the exported model, when it is not the trained one's
+    times_of: tuple[int, ...] = ()  # channels of the net whose times are taken
+
+
+HASTY = ("training.epochs=1", "training.learning_rate=0.0003")
+GOOD = [Case("default preset", "")]
+BAD = [
+    Case("one epoch at a tenth of the learning rate", "accuracy", HASTY),
+    *(
+        Case(f"{share:.0%} of all labels wrong", "calibration", (), (share, -1, -1))
+        for share in (0.02, 0.05, 0.1, 0.2, 0.4)
+    ),
+    Case("never saw a 7", "class_recall", (), None, 7),
+    Case("a third of the 9s labelled 4", "champion", (), (0.33, 9, 4)),
+    Case("exported with another pixel mean", "accuracy", pixel_mean=0.9),
+    Case("a hundredth of the weights with the wrong sign", "champion", damage=0.01),
+    Case("times of a net 25 times as large", "inference_time", times_of=(160, 320, 640)),
+]
+OTHERS = [  # a good model whose evidence is not
+    ("judged on the sample", "data", {"data": DATA | {"source": "sample", "n_test_images": 500}}),
+    ("files not verified", "data", {"data": DATA | {"verified": False}}),
+    ("model.onnx changed since", "evidence", {"files": FILES | {"models/model.onnx": False}}),
+    ("no times", "inference_time", {"batch_times_ms": None}),
+    ("no answers to spoiled images", "corruptions", {"corruptions": None}),
+]
+
+
+def spoilt(split: Split, case: Case, draws: np.random.Generator) -> Split:
+    images, labels = split.images, split.labels.copy()
+    if case.spoil_labels:
+        share, before, after = case.spoil_labels
+        hit = (draws.random(len(labels)) < share) & ((labels == before) | (before < 0))
+        others = (labels + draws.integers(1, 10, len(labels))) % 10
+        labels[hit] = others[hit] if after < 0 else after
+    if case.without is not None:
+        images, labels = images[labels != case.without], labels[labels != case.without]
+    return Split(images, labels.astype(np.uint8))
+
+
+def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]:
+    "Train, fit the temperature, export, and ask: what stages 2 to 4 do."
+    import torch
+
+    from mnist_nbdev.model import build_model
+    from mnist_nbdev.training import train
+
+    settings = resolve_settings(environment={}, flags=[f"seed={seed}", *case.flags]).settings
+    draws = np.random.default_rng(seed)
+    training, validation = (
+        spoilt(part, case, draws) for part in (dataset.train, dataset.validation)
+    )
+    model = build_model(settings.model, seed)
+    with TemporaryDirectory() as folder:
+        files = {"checkpoints": Path(folder) / "c", "history_file": Path(folder) / "h.jsonl"}
+        train(model, training, validation, settings, **files)
+        temperature = fit_temperature(validation.labels, score_images(model, validation.images))
+        with torch.no_grad():
+            for weights in model.parameters():
+                if case.damage and weights.ndim > 1:
+                    weights[torch.rand(weights.shape) < case.damage] *= -1
+        if case.pixel_mean is not None:
+            other = settings.model.model_copy(update={"pixel_mean": case.pixel_mean})
+            weights, model = model.state_dict(), build_model(other, seed)
+            model.load_state_dict(weights)
+        export_onnx(model, Path(folder) / "model.onnx", temperature)
+        classifier = OnnxClassifier(Path(folder) / "model.onnx", settings.inference.threads)
+        times = classifier
+        if case.times_of:
+            large = settings.model.model_copy(update={"conv_channels": list(case.times_of)})
+            export_onnx(build_model(large, seed), Path(folder) / "large.onnx")
+            times = OnnxClassifier(Path(folder) / "large.onnx", settings.inference.threads)
+
+        latency = measure_latency(times, settings.evaluation.batch_size, settings.inference)
+        return {
+            "labels": dataset.test.labels,
+            "probabilities": classifier.predict(dataset.test.images)[1],
+            "times_ms": np.array(latency["batch"]["times_ms"], np.float32),
+            "size_mb": np.array([(Path(folder) / "model.onnx").stat().st_size / 1e6], np.float32),
+            **judge_robustness(dataset.test.images, classifier.labels),
+        }
+
+
+DECISIVE = (  # the modules that a model's answers rest on
+    *("augmentation", "data", "evaluation", "inference", "model", "robustness", "training"),
+)
+TYPES = {
+    **{"labels": "uint8", "probabilities": "float32", "times_ms": "float32", "size_mb": "float32"},
+    **{"slices": "bool", "chosen": "uint32", "answers": "uint8"},
+}
+
+
+def answers_of(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]:
+    "As made, or as kept from an earlier call with the same code, packages and settings."
+    package = Path(mnist_nbdev.__file__).parent
+    code = [sha256_file(package / f"{name}.py") for name in DECISIVE]
+    settings = resolve_settings(environment={}).settings.model_dump(mode="json")
+    about = [case, seed, code, settings, package_versions(), processor_name()]
+    digest = sha256_bytes(canonical_json(json.loads(json.dumps(about))).encode())
+    path = project_path("artifacts/gate-error") / f"{digest[:24]}.npz"
+    if not path.is_file():
+        began = time.perf_counter()
+        write_arrays(path, make_answers(case, seed, dataset))
+        print(f"{case.name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
+    return read_arrays(path, TYPES)
+
+
+def drawn(model: dict[str, np.ndarray], champion: dict[str, np.ndarray], draws: Any) -> Any:
+    "Both models on the same test set, drawn from the real one with replacement."
+    n_images = len(model["labels"])
+    picked = draws.integers(0, n_images, n_images)
+    column = np.full(n_images, -1)
+    column[model["chosen"]] = np.arange(len(model["chosen"]))
+    places = np.flatnonzero(column[picked] >= 0)  # where an image stands that was spoiled too
+    return tuple(
+        answers
+        | {
+            "labels": answers["labels"][picked],
+            "probabilities": answers["probabilities"][picked],
+            "slices": answers["slices"][:, picked],
+            "chosen": places.astype(np.uint32),
+            "answers": answers["answers"][:, column[picked][places]],
+            "times_ms": draws.choice(answers["times_ms"], len(answers["times_ms"])),
+        }
+        for answers in (model, champion)
+    )
+
+
+def judge(model: Any, champion: Any, settings: Settings, **changed: Any) -> list[str]:
+    "The checks that do not pass."
+    labels, probabilities = model["labels"], model["probabilities"]
+    said, confidence = probabilities.argmax(1), settings.release_thresholds.confidence
+    figures = robustness_figures(model, labels, said)
+    theirs = {"answers": champion["probabilities"].argmax(1), "spoiled": champion["answers"]}
+    compared = champion_evidence(labels, said, model, theirs, confidence)
+    evidence = {
+        **answer_evidence(labels, probabilities, settings),
+        "slices": figures["slices"],
+        "corruptions": figures["corruptions"] | compared["corruptions"],
+        "champion": {"run": "the champion", **compared["champion"]},
+        "batch_times_ms": [float(time) for time in model["times_ms"]],
+        "model_size_mb": float(model["size_mb"][0]),
+        "data": DATA,
+        "files": FILES,
+    }
+    decision = decide(evidence | changed, settings.release_thresholds)
+    return [check.name for check in decision.checks if check.outcome != "passed"]
+
+
+def half(model: Any, picked: Any) -> Any:
+    "A model's answers to some of the images."
+    column = np.full(len(model["labels"]), -1)
+    column[model["chosen"]] = np.arange(len(model["chosen"]))
+    places = np.flatnonzero(column[picked] >= 0)
+    return model | {
+        "labels": model["labels"][picked],
+        "probabilities": model["probabilities"][picked],
+        "slices": model["slices"][:, picked],
+        "chosen": places.astype(np.uint32),
+        "answers": model["answers"][:, column[picked][places]],
+    }
+
+
+def rate(count: int, trials: int) -> dict[str, Any]:
+    lower, upper = clopper_pearson_bounds(count, trials, 0.95)
+    return {"count": count, "of": trials, "lower": lower, "upper": upper}
+
+
+def measured(
+    name: str, model: Any, champion: Any, settings: Settings, n_draws: int
+) -> dict[str, Any]:
+    draws = np.random.default_rng(0)
+    stopped = [judge(*drawn(model, champion, draws), settings) for _ in range(n_draws)]
+    by_check = Counter(check for checks in stopped for check in checks)
+    return {
+        "model": name,
+        "accuracy": float((model["probabilities"].argmax(1) == model["labels"]).mean()),
+        "stopped_by": judge(model, champion, settings),
+        "rejected": rate(sum(bool(checks) for checks in stopped), n_draws),
+        "by_check": dict(by_check.most_common()),
+    }
+
+
+def flips(model: Any, champion: Any, settings: Settings, n_halves: int) -> dict[str, Any]:
+    "How often two halves of the test set lead to different decisions."
+    draws, differing = np.random.default_rng(1), 0
+    for _ in range(n_halves):
+        order = draws.permutation(len(model["labels"]))
+        verdicts = set()
+        for picked in (order[: len(order) // 2], order[len(order) // 2 :]):
+            stopped = judge(half(model, picked), half(champion, picked), settings)
+            verdicts.add(bool(SAMPLED & set(stopped)))  # half a test set is never the whole one
+        differing += len(verdicts) > 1
+    return rate(differing, n_halves)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--draws", type=int, default=1000, help="test sets drawn for each model")
+    parser.add_argument("--seeds", type=int, default=10, help="good models, the champion besides")
+    words = parser.parse_args()
+    settings = resolve_settings(flags=["data.source=mnist"]).settings
+    dataset = load_dataset(settings.data, seed=0)
+    champion = answers_of(GOOD[0], 100, dataset)
+    good = []
+    for seed in range(words.seeds):
+        model = answers_of(GOOD[0], seed, dataset)
+        name = f"default preset, seed {seed}"
+        good.append(measured(name, model, champion, settings, words.draws // words.seeds))
+    bad = []
+    for case in BAD:
+        model = answers_of(case, 0, dataset)
+        found = measured(case.name, model, champion, settings, words.draws // 10)
+        bad.append(found | {"meant_for": case.meant_for})
+    one = answers_of(GOOD[0], 0, dataset)
+    others = [
+        {"model": name, "meant_for": check, "stopped_by": judge(one, champion, settings, **part)}
+        for name, check, part in OTHERS
+    ]
+    rejected = sum(row["rejected"]["count"] for row in good)
+    result = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"processor": processor_name(), "threads": usable_cores()},
+        "packages": package_versions(),
+        "code_sha256": code_hash(),
+        "thresholds": settings.release_thresholds.model_dump(),
+        "good": good,
+        "good_models_rejected": rate(sum(bool(row["stopped_by"]) for row in good), len(good)),
+        "good_draws_rejected": rate(rejected, sum(row["rejected"]["of"] for row in good)),
+        "flips": flips(one, champion, settings, max(words.draws // 10, 10)),
+        "bad": bad,
+        "others": others,
+    }
+    write_json(RESULTS / "gate-error.json", result)
+    write_text(RESULTS / "gate-error.md", table(result))
+    print(table(result))
+
+
+def percent(part: dict[str, Any]) -> str:
+    share = part["count"] / part["of"]
+    return f"{share:.1%} ({part['lower']:.1%} to {part['upper']:.1%}; {part['of']:,})"
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [
+        "| models that may ship | rejected |",
+        "| --- | --- |",
+        f"| {len(result['good'])} trained anew, on the test set "
+        f"| {percent(result['good_models_rejected'])} |",
+        f"| the same, on drawn test sets | {percent(result['good_draws_rejected'])} |",
+        f"| one of them, two halves of the test set disagree | {percent(result['flips'])} |",
+        "",
+        "| models that must not ship | accuracy | meant to stop it | stopped by | rejected on "
+        "drawn test sets |",
+        "| --- | ---: | --- | --- | --- |",
+    ]
+    for row in result["bad"]:
+        lines.append(
+            f"| {row['model']} | {row['accuracy']:.2%} | {words(row['meant_for'])} "
+            f"| {', '.join(map(words, row['stopped_by']))} | {percent(row['rejected'])} |"
+        )
+    for row in result["others"]:
+        lines.append(
+            f"| {row['model']} | | {words(row['meant_for'])} "
+            f"| {', '.join(map(words, row['stopped_by']))} | |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+if __name__ == "__main__":
+    main()
