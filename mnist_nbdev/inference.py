@@ -186,7 +186,7 @@ def _read_model(path: Path, sha256: str | None) -> bytes:
         )
     return content
 
-# %% ../nbs/06_inference.ipynb #6d305818
+# %% ../nbs/06_inference.ipynb #df35062a
 class OnnxClassifier:
     "An exported model, ready to classify. Raises `PipelineError` when the file is not one."
 
@@ -244,7 +244,8 @@ class OnnxClassifier:
         images: NDArray[np.uint8],  # (N, 28, 28) or (N, 1, 28, 28), white on black
     ) -> NDArray[np.uint8]:  # (N,)
         "The digit that each image is taken for."
-        return self.predict(images)[1].argmax(axis=1).astype(np.uint8)
+        digits: NDArray[np.uint8] = self.predict(images)[1].argmax(axis=1).astype(np.uint8)
+        return digits
 
 # %% ../nbs/06_inference.ipynb #4772b067
 def _provider(device: str, available: Sequence[str]) -> str:
