@@ -190,7 +190,7 @@ def facts_html(
 def _listing(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {value}" for name, value in values.items())
 
-# %% ../nbs/15_report.ipynb #59ca736c
+# %% ../nbs/15_report.ipynb #61944c6e
 MISLABELLED = (  # of the 10,000 test images; arXiv 2103.14749, cleanlab/label-errors
     *(947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729),
 )
@@ -229,7 +229,7 @@ def model_card(
         mistakes=_mistakes(labels, probabilities, facts["source"]),
     )
 
-
+# %% ../nbs/15_report.ipynb #d6c5af13
 MODEL_CARD = """# Model card: {run}
 
 **{status}** for release. Verify it: `mnist-nbdev runs verify {run}`.
