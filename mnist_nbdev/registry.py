@@ -350,7 +350,7 @@ def evidence_state(
         return "gone"
     return "unchanged" if sha256_file(path) == release.manifest_sha256 else "changed"
 
-# %% ../nbs/14_registry.ipynb #d754ed70
+# %% ../nbs/14_registry.ipynb #db3b325d
 MODEL_NAME = "mnist-nbdev"  # of the experiment and of the registered model
 
 
@@ -361,13 +361,14 @@ def mlflow_client(
     "MLflow, quiet and calling nobody. One process of this project at a time talks to it."
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where only results belong
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its own 7 keep a user waiting for minutes
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
     }.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    for name in ("alembic", "mlflow.store.db.utils"):  # they tell of each table they make
+    for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # of each table, each version
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = Path(artifacts).resolve()
     address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
