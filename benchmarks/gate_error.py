@@ -53,6 +53,9 @@ class Case(NamedTuple):
 
 
 HASTY = ("training.epochs=1", "training.learning_rate=0.0003")
+# The margins of the thresholds were chosen by what models of the seeds 0 to 9 and 100 do to each
+# other; the rates are measured on models that had no part in it.
+FIRST_SEED = 200
 GOOD = [Case("default preset", "")]
 BAD = [
     Case("one epoch at a tenth of the learning rate", "accuracy", HASTY),
@@ -61,9 +64,9 @@ BAD = [
         for share in (0.02, 0.05, 0.1, 0.2, 0.4)
     ),
     Case("never saw a 7", "class_recall", (), None, 7),
-    Case("a third of the 9s labelled 4", "champion", (), (0.33, 9, 4)),
+    Case("half of the 9s labelled 4", "champion", (), (0.5, 9, 4)),
     Case("exported with another pixel mean", "accuracy", pixel_mean=0.9),
-    Case("a hundredth of the weights with the wrong sign", "champion", damage=0.01),
+    Case("three in a hundred weights with the wrong sign", "champion", damage=0.03),
     Case("times of a net 25 times as large", "inference_time", times_of=(160, 320, 640)),
 ]
 OTHERS = [  # a good model whose evidence is not
@@ -143,8 +146,10 @@ def answers_of(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]
     "As made, or as kept from an earlier call with the same code, packages and settings."
     package = Path(mnist_nbdev.__file__).parent
     code = [sha256_file(package / f"{name}.py") for name in DECISIVE]
-    settings = resolve_settings(environment={}).settings.model_dump(mode="json")
-    about = [case, seed, code, settings, package_versions(), processor_name()]
+    settings = resolve_settings(environment={}).settings
+    sections = {"augmentation", "model", "training", "inference", "evaluation"}
+    decisive = settings.model_dump(mode="json", include=sections)
+    about = [case, seed, code, decisive, package_versions(), processor_name()]
     digest = sha256_bytes(canonical_json(json.loads(json.dumps(about))).encode())
     path = project_path("artifacts/gate-error") / f"{digest[:24]}.npz"
     if not path.is_file():
@@ -246,13 +251,13 @@ def flips(model: Any, champion: Any, settings: Settings, n_halves: int) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=1000, help="test sets drawn for each model")
-    parser.add_argument("--seeds", type=int, default=10, help="good models, the champion besides")
+    parser.add_argument("--seeds", type=int, default=20, help="good models, the champion besides")
     words = parser.parse_args()
     settings = resolve_settings(flags=["data.source=mnist"]).settings
     dataset = load_dataset(settings.data, seed=0)
-    champion = answers_of(GOOD[0], 100, dataset)
+    champion = answers_of(GOOD[0], FIRST_SEED, dataset)
     good = []
-    for seed in range(words.seeds):
+    for seed in range(FIRST_SEED + 1, FIRST_SEED + 1 + words.seeds):
         model = answers_of(GOOD[0], seed, dataset)
         name = f"default preset, seed {seed}"
         good.append(measured(name, model, champion, settings, words.draws // words.seeds))
@@ -261,7 +266,7 @@ def main() -> None:
         model = answers_of(case, 0, dataset)
         found = measured(case.name, model, champion, settings, words.draws // 10)
         bad.append(found | {"meant_for": case.meant_for})
-    one = answers_of(GOOD[0], 0, dataset)
+    one = answers_of(GOOD[0], FIRST_SEED + 1, dataset)
     others = [
         {"model": name, "meant_for": check, "stopped_by": judge(one, champion, settings, **part)}
         for name, check, part in OTHERS

@@ -310,10 +310,10 @@ def _against(lower: float, upper: float, limit: float) -> tuple[Outcome, str]:
         return "passed", ""
     return ("failed", "") if lower > limit else ("insufficient", ": too close to tell")
 
-# %% ../nbs/10_release.ipynb #3df5066c
+# %% ../nbs/10_release.ipynb #d75b6a60
 def check_champion(
     evidence: Mapping[str, Any],  # its "champion": "none", or {"run", "n_images", "classes"}
-    thresholds: ReleaseThresholds,  # max_regression (percentage points), confidence
+    thresholds: ReleaseThresholds,  # max_regression, max_class_regression (points), confidence
 ) -> Check:
     "Is the model at least nearly as good as the released one, and on no digit worse?"
     margin, given = thresholds.max_regression, _entry(evidence, "champion")
@@ -321,25 +321,30 @@ def check_champion(
         why = "No model is released yet: there is nothing to compare with."
         return Check("champion", 0.0, margin, "passed", why)
     n_images = _count(_entry(given, "n_images"))
-    pairs = [_pair(_entry(given, "classes", label)) for label in CLASSES]
-    known = [pair for pair in pairs if pair is not None]
-    differing = sum(sum(pair) for pair in known)
-    if not n_images or len(known) != len(pairs) or differing > n_images:
+    classes = [_pair(_entry(given, "classes", label)) for label in CLASSES]
+    known = [found for found in classes if found is not None]
+    if not n_images or len(known) != len(classes) or sum(c[2] for c in known) != n_images:
         why = "The evidence holds no usable comparison with the released model."
         return Check("champion", None, margin, "insufficient", why)
     return _judge_pairs(known, n_images, _shown(_entry(given, "run")), thresholds)
 
 
-def _pair(value: object) -> tuple[int, int] | None:
-    lost, won = _count(_entry(value, "only_champion")), _count(_entry(value, "only_candidate"))
-    return None if lost is None or won is None else (lost, won)
+def _pair(value: object) -> tuple[int, int, int] | None:  # lost, won, of so many images
+    names = ("only_champion", "only_candidate", "n_images")
+    lost, won, n_images = (_count(_entry(value, name)) for name in names)
+    if lost is None or won is None or n_images is None or lost + won > n_images:
+        return None
+    return lost, won, n_images
 
 
 def _judge_pairs(
-    pairs: list[tuple[int, int]], n_images: int, champion: str, thresholds: ReleaseThresholds
+    classes: list[tuple[int, int, int]],
+    n_images: int,
+    champion: str,
+    thresholds: ReleaseThresholds,
 ) -> Check:
     margin, confidence = thresholds.max_regression, thresholds.confidence
-    lost, won = (sum(column) for column in zip(*pairs, strict=True))
+    lost, won, _ = (sum(column) for column in zip(*classes, strict=True))
     lower, upper = (100 * bound for bound in regression_bounds(lost, won, n_images, confidence))
     why = (
         f"Of {n_images:,} images the champion {champion} alone is right on {lost:,}, this model "
@@ -347,14 +352,15 @@ def _judge_pairs(
         f"{upper:+.2f} points, and {margin:g} may be lost"
     )
     outcome, tail = _against(lower, upper, margin)
-    each = shared_confidence(confidence, len(pairs))
+    each, most = shared_confidence(confidence, len(classes)), thresholds.max_class_regression
     worse = [
-        f"{label} ({pair[0]:,} to {pair[1]:,})"
-        for label, pair in zip(CLASSES, pairs, strict=True)
-        if regression_bounds(*pair, n_images, each)[0] > 0
+        f"{label} ({found[0]:,} to {found[1]:,} of {found[2]:,})"
+        for label, found in zip(CLASSES, classes, strict=True)
+        if found[2] and 100 * regression_bounds(*found, each)[0] > most
     ]
     if worse:
-        outcome, tail = "failed", f"; on digit {', '.join(worse)} it is worse, and not by chance"
+        outcome = "failed"
+        tail = f"; on digit {', '.join(worse)} it is worse by more than {most:g}, not by chance"
     return Check("champion", upper, margin, outcome, f"{why}{tail}.")
 
 # %% ../nbs/10_release.ipynb #2986d6fa

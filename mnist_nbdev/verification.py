@@ -123,7 +123,7 @@ def answer_evidence(
         },
     }
 
-# %% ../nbs/13_verification.ipynb #eef3b923
+# %% ../nbs/13_verification.ipynb #7e837850
 CHAMPION_TYPES = {"answers": "uint8", "spoiled": "uint8"}
 
 
@@ -147,6 +147,7 @@ def champion_evidence(
                 str(label): {
                     "only_champion": int((before & ~now & (labels == label)).sum()),
                     "only_candidate": int((now & ~before & (labels == label)).sum()),
+                    "n_images": int((labels == label).sum()),
                 }
                 for label in range(N_CLASSES)
             },

@@ -47,7 +47,7 @@ def compared(pairs):
         "run": "a-run",
         "n_images": 10_000,
         "classes": {
-            digit: {"only_champion": lost, "only_candidate": won}
+            digit: {"only_champion": lost, "only_candidate": won, "n_images": 1000}
             for digit, (lost, won) in zip(DIGITS, pairs, strict=True)
         },
     }
@@ -168,16 +168,26 @@ def is_no_worse(champion, thresholds):
     rows = [champion["classes"][digit] for digit in DIGITS]
     pairs = [(row["only_champion"], row["only_candidate"]) for row in rows]
     n_images, risk = champion["n_images"], 1 - thresholds.confidence
-    if not (is_count(n_images) and all(is_count(n) for pair in pairs for n in pair)):
+    sizes = [row["n_images"] for row in rows]
+    if not all(is_count(n) for n in [n_images, *sizes, *(n for pair in pairs for n in pair)]):
         return False
     lost, won = map(sum, zip(*pairs, strict=True))
     differing = lost + won
-    if not n_images > 0 or differing > n_images:
+    if not n_images > 0 or sum(sizes) != n_images:
+        return False
+    if any(sum(pair) > size for pair, size in zip(pairs, sizes, strict=True)):
         return False
     coin = (thresholds.max_regression / 100 * n_images / max(differing, 1) + 1) / 2
     within = not differing or coin >= 1 or binom.cdf(lost, differing, coin) <= risk
-    accused = any(k and binom.sf(k - 1, k + m, 0.5) < risk / 10 for k, m in pairs)
-    return within and not accused
+    most = thresholds.max_class_regression / 100
+    rows = zip(pairs, sizes, strict=True)
+    return within and not any(is_worse(*pair, most * size, risk / 10) for pair, size in rows)
+
+
+def is_worse(lost, won, most, risk):
+    "Whether so many images lost would be too great a coincidence if `most` of them were."
+    coin = (most / max(lost + won, 1) + 1) / 2
+    return lost > 0 and coin < 1 and binom.sf(lost - 1, lost + won, coin) < risk
 
 
 def is_quick(times, thresholds):
