@@ -112,7 +112,7 @@ def _root(
 ) -> None:
     pass
 
-# %% ../nbs/17_cli.ipynb #01921580
+# %% ../nbs/17_cli.ipynb #416dfc8c
 def main(
     words: list[str] | None = None,  # the command's words; by default the process's
 ) -> int:  # the exit code
@@ -137,6 +137,13 @@ def main(
         _say(
             f"mnist-nbdev: this needs the package of {error.name}, which is not installed here. "
             "`pip install mnist-nbdev` installs all; the production image has what predicts."
+        )
+        code = 1
+    except OSError as error:
+        _log_traceback()
+        _say(
+            f"mnist-nbdev: the system refused: {error}. What was finished before is unchanged. "
+            "Check the free space, and the permissions of the folders."
         )
         code = 1
     except Exception as error:

@@ -11,7 +11,7 @@ __all__ = ['MAX_SETTINGS_BYTES', 'RUN_KERNEL_VARIABLE', 'DataSettings', 'Augment
            'ResolvedSettings', 'resolve_settings', 'validate_settings', 'settings_yaml', 'settings_schema',
            'get_logger', 'RecordFormatter', 'rotate_log', 'console_stream', 'start_logging']
 
-# %% ../nbs/01_config.ipynb #d554fc09
+# %% ../nbs/01_config.ipynb #88988f4d
 import difflib
 import json
 import logging
@@ -29,7 +29,7 @@ from typing import Any, Literal, TextIO
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .files import PipelineError, UsageError, exclusive_lock
+from .files import PipelineError, UsageError, exclusive_lock, explain_refusal
 
 # %% ../nbs/01_config.ipynb #cf53cecd
 class _Section(BaseModel):
@@ -734,7 +734,7 @@ class RecordFormatter(logging.Formatter):
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-# %% ../nbs/01_config.ipynb #3af76984
+# %% ../nbs/01_config.ipynb #434ef1be
 def rotate_log(
     path: Path,  # the log file
     max_bytes: float,  # it is rotated when it is larger
@@ -748,7 +748,8 @@ def rotate_log(
             older = path.with_name(f"{path.name}.{number}")
             newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
             if newer.is_file():
-                os.replace(newer, older)
+                with explain_refusal(f"Cannot rotate the log {path}"):
+                    os.replace(newer, older)
 
 # %% ../nbs/01_config.ipynb #98f40f6a
 RUN_KERNEL_VARIABLE = "MNIST_NBDEV_RUN_KERNEL"  # set in the kernels of a run

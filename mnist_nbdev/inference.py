@@ -7,7 +7,7 @@ __all__ = ['OUTPUTS', 'OPSET', 'IR_VERSION', 'MAX_MODEL_BYTES', 'PROVIDERS', 'MA
            'export_onnx', 'OnnxClassifier', 'score_images', 'check_parity', 'read_digit', 'predict_files',
            'measure_latency', 'latency_table']
 
-# %% ../nbs/06_inference.ipynb #6e460aef
+# %% ../nbs/06_inference.ipynb #6d9cdd62
 import io
 import sys
 import time
@@ -19,7 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import InferenceSettings, usable_cores
-from .files import PipelineError, UsageError, atomic_path, sha256_bytes
+from mnist_nbdev.files import (
+    PipelineError,
+    UsageError,
+    atomic_path,
+    explain_refusal,
+    sha256_bytes,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,7 +136,7 @@ def _network_graph(model: "DigitNet", temperature: float) -> _Graph:
     graph.node("Softmax", name="probabilities", axis=1)
     return graph
 
-# %% ../nbs/06_inference.ipynb #550d117c
+# %% ../nbs/06_inference.ipynb #647fdeba
 OUTPUTS = ["logits", "probabilities"]
 OPSET, IR_VERSION = 17, 8  # old enough for every runtime since 2022, browsers' included
 
@@ -156,7 +162,7 @@ def export_onnx(
         producer_name="mnist-nbdev",
     )
     onnx.checker.check_model(proto, full_check=True)
-    with atomic_path(path) as temp:
+    with explain_refusal(f"Cannot write {path}"), atomic_path(path) as temp:
         temp.write_bytes(proto.SerializeToString(deterministic=True))
 
 # %% ../nbs/06_inference.ipynb #e5bcd137

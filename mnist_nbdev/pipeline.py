@@ -9,7 +9,7 @@ __all__ = ['logger', 'TRAINED_WITH', 'REPLAYED', 'StageRun', 'open_stage', 'swee
            'register_run', 'work_on_run', 'signals_go_to', 'start_run', 'find_model', 'settings_for_model',
            'trained_with', 'require_same_split', 'replay_run', 'explain_stages', 'stale_modules']
 
-# %% ../nbs/16_pipeline.ipynb #e7043a29
+# %% ../nbs/16_pipeline.ipynb #cf1bfda3
 import ast
 import html
 import importlib
@@ -61,6 +61,7 @@ from mnist_nbdev.files import (
     canonical_json,
     copy_file,
     exclusive_lock,
+    explain_refusal,
     path_inside,
     read_json,
     read_sealed_json,
@@ -103,7 +104,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("pipeline")
 
-# %% ../nbs/16_pipeline.ipynb #8ca7b382
+# %% ../nbs/16_pipeline.ipynb #73474539
 @dataclass(frozen=True)
 class StageRun:
     "What a stage notebook works with: its run's folder and settings."
@@ -129,7 +130,7 @@ class StageRun:
         from IPython.display import Image
 
         path = self.path(name)
-        with atomic_path(path) as temp:
+        with explain_refusal(f"Cannot write {path}"), atomic_path(path) as temp:
             figure.savefig(temp, format="png", dpi=150, metadata={"Software": None})
         width = round(figure.get_figwidth() * 96)  # as large as its inches, whatever its pixels
         return Image(path.read_bytes(), format="png", width=width, alt=alt)
@@ -655,7 +656,7 @@ def register_run(
         if settings.registry.track:
             follow_registry(artifacts, [folder])
 
-# %% ../nbs/16_pipeline.ipynb #fca1c2c2
+# %% ../nbs/16_pipeline.ipynb #a50c2431
 def work_on_run(
     folder: Path,  # a run's folder
     fresh: bool = False,
@@ -666,7 +667,8 @@ def work_on_run(
     with exclusive_lock(lock, f"The run {folder.name}"), ExitStack() as stack:
         if is_finished(folder):
             raise UsageError(
-                f"The run {folder.name} is finished. Start a new one: `mnist-nbdev run`."
+                f"The run {folder.name} is finished. Start a new one: `mnist-nbdev run`; or, if it "
+                f"was approved, release it: `mnist-nbdev registry promote {folder.name}`."
             )
         sweep_temp_files(folder)
         log = settings.logging

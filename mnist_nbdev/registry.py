@@ -7,7 +7,7 @@ __all__ = ['JOURNAL', 'HEAD', 'MODEL_NAME', 'Release', 'next_release', 'parse_li
            'read_journal', 'append_release', 'champion', 'previous', 'check_run', 'promote', 'rollback',
            'champion_model', 'evidence_state', 'mlflow_client', 'track_run', 'sync_aliases', 'follow_registry']
 
-# %% ../nbs/14_registry.ipynb #a7f22621
+# %% ../nbs/14_registry.ipynb #a8fc5724
 import getpass
 import json
 import logging
@@ -27,6 +27,7 @@ from mnist_nbdev.files import (
     UsageError,
     canonical_json,
     exclusive_lock,
+    explain_refusal,
     path_inside,
     read_json,
     read_sealed_json,
@@ -202,29 +203,30 @@ def _journal_bytes(folder: Path) -> bytes:
             f"Cannot read {folder / JOURNAL}: {error.strerror or error}. Check its permissions."
         ) from error
 
-# %% ../nbs/14_registry.ipynb #dbe062a2
+# %% ../nbs/14_registry.ipynb #5c14602b
 def append_release(
     artifacts: str | Path,  # the folder that has runs/ and registry/
     release: Release,  # from `next_release`
 ) -> None:
     "Write a line, then the head. Only for those who hold the registry's lock."
     folder = Path(artifacts) / "registry"
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep_temp_files(folder)
-    complete = _journal_bytes(folder).rfind(b"\n") + 1
-    try:
-        with open(folder / JOURNAL, "ab") as journal:
+    with explain_refusal(f"Nothing was released, for {folder / JOURNAL} cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_temp_files(folder)
+        complete = _journal_bytes(folder).rfind(b"\n") + 1
+        with open(folder / JOURNAL, "ab", buffering=0) as journal:
             journal.truncate(complete)
-            journal.write(release.line)
-            journal.flush()
-            os.fsync(journal.fileno())
-    except OSError as error:
-        raise PipelineError(
-            f"Cannot write {folder / JOURNAL}: {error.strerror or error}. Nothing was released. "
-            "Check the free space and the permissions of its folder."
-        ) from error
+            try:
+                journal.write(release.line)
+                os.fsync(journal.fileno())
+            except OSError:
+                journal.truncate(complete)
+                raise
     head = {"schema": 1, "sequence": release.sequence, "line_sha256": release.sha256}
-    write_sealed_json(folder / HEAD, head)
+    try:
+        write_sealed_json(folder / HEAD, head)
+    except PipelineError as error:
+        get_logger("registry").warning(f"{error} The release stands; the next one mends it.")
 
 # %% ../nbs/14_registry.ipynb #c9edbef3
 def champion(
