@@ -160,7 +160,7 @@ def check_against_manifest(
         )
     return path
 
-# %% ../nbs/11_evidence.ipynb #abf26ede
+# %% ../nbs/11_evidence.ipynb #983a945b
 LEDGER = "looks.jsonl"
 
 
@@ -181,23 +181,29 @@ def record_look(
                 "run": run_id,
                 "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
-            text = "".join(canonical_json(line, indent=None) for line in [*lines, look])
+            text = "".join(_sealed(line) for line in [*lines, look])
             write_text(artifacts / LEDGER, text)
     return len(seen | {model_sha256})
 
 
+def _sealed(look: dict[str, str]) -> str:  # a line that notices when it is damaged
+    seal = sha256_bytes(canonical_json(look, indent=None).encode())
+    return canonical_json({**look, "sha256": seal}, indent=None)
+
+
 def _ledger_lines(artifacts: Path) -> list[dict[str, str]]:
-    path, lines = artifacts / LEDGER, []
-    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+    path, looks = artifacts / LEDGER, []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    for number, line in enumerate(lines, 1):
         try:
-            line = json.loads(text)
-            lines.append({name: str(line[name]) for name in (*_LOOK_KEYS, "run", "when")})
-        except (ValueError, KeyError, TypeError) as error:
+            look = json.loads(line)
+            look.pop("sha256")
+            if _sealed(look).encode() != line:
+                raise ValueError("it does not fit its own SHA-256")
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise PipelineError(
                 f"Line {number} of {path} is damaged ({error}). Restore the file from a copy; "
                 "removing the line makes the count of looks too small."
             ) from error
-    return lines
-
-
-_LOOK_KEYS = ("test_sha256", "model_sha256")
+        looks.append(look)
+    return looks

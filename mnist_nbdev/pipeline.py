@@ -9,7 +9,7 @@ __all__ = ['logger', 'TRAINED_WITH', 'REPLAYED', 'StageRun', 'open_stage', 'swee
            'register_run', 'work_on_run', 'signals_go_to', 'start_run', 'find_model', 'settings_for_model',
            'trained_with', 'require_same_split', 'replay_run', 'explain_stages', 'stale_modules']
 
-# %% ../nbs/16_pipeline.ipynb #cf1bfda3
+# %% ../nbs/16_pipeline.ipynb #0787a395
 import ast
 import html
 import importlib
@@ -59,7 +59,6 @@ from mnist_nbdev.files import (
     UsageError,
     atomic_path,
     canonical_json,
-    copy_file,
     exclusive_lock,
     explain_refusal,
     path_inside,
@@ -656,13 +655,13 @@ def register_run(
         if settings.registry.track:
             follow_registry(artifacts, [folder])
 
-# %% ../nbs/16_pipeline.ipynb #a50c2431
+# %% ../nbs/16_pipeline.ipynb #9deca49f
 def work_on_run(
     folder: Path,  # a run's folder
     fresh: bool = False,
 ) -> dict[str, Any]:  # its summary
     "Take a run to its end, from wherever it stands."
-    settings, mode = run_settings(folder), read_json(folder / "request.json")["mode"]
+    settings, mode = run_settings(folder), read_sealed_json(folder / "request.json")["mode"]
     lock = folder.parent.parent / "locks" / f"{folder.name}.lock"
     with exclusive_lock(lock, f"The run {folder.name}"), ExitStack() as stack:
         if is_finished(folder):
@@ -708,7 +707,7 @@ def signals_go_to(
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/16_pipeline.ipynb #f4925a8d
+# %% ../nbs/16_pipeline.ipynb #b839d567
 def start_run(
     resolved: ResolvedSettings,  # what to do
     mode: str = "pipeline",  # pipeline, train or evaluate
@@ -726,10 +725,7 @@ def start_run(
         raise UsageError("--model names a trained model; it goes with --mode evaluate alone.")
     name = run_id or new_run_id(resolved.settings.experiment_name)
     folder = path_inside(runs, safe_name(name, "run id"))
-    create_run(folder, resolved, {"mode": mode, "model": str(given.name) if given else None})
-    if given is not None:
-        for file in ("model.json", "model.safetensors"):
-            copy_file(given / file, folder / "models" / file)
+    create_run(folder, resolved, {"mode": mode, "model": given.name if given else None}, given)
     return work_on_run(folder, fresh)
 
 # %% ../nbs/16_pipeline.ipynb #79b58e58
@@ -799,7 +795,7 @@ def require_same_split(
             "seen the test images. Put the data it was trained on under data.root."
         )
 
-# %% ../nbs/16_pipeline.ipynb #9d9b55b4
+# %% ../nbs/16_pipeline.ipynb #0f3ee44c
 REPLAYED = (
     *("data/split.npz", "training/history.jsonl", "models/model.safetensors", "models/model.onnx"),
     *("evaluation/predictions.npz", "evaluation/robustness.npz", "evaluation/metrics.json"),
@@ -810,7 +806,7 @@ def replay_run(
     folder: Path,  # a finished run
 ) -> list[dict[str, str]]:  # what, outcome (same, differs, missing), detail
     "Run it again from its own record, and compare. Raises `PipelineError` when it cannot be run."
-    mode = read_json(folder / "request.json")["mode"]
+    mode = read_sealed_json(folder / "request.json")["mode"]
     model = folder / "models" if mode == "evaluate" else None
     again = start_run(_as_recorded(folder), mode, model=str(model) if model else None, fresh=True)
     other = project_path(again["run_dir"])

@@ -8,10 +8,11 @@ __all__ = ['STAGES', 'MODES', 'Stage', 'new_run_id', 'create_run', 'run_settings
            'read_stage_record', 'find_reusable', 'reuse_stage', 'runs_folder', 'find_run', 'run_summary', 'list_runs',
            'publish_latest', 'compare_runs']
 
-# %% ../nbs/12_runs.ipynb #df96c018
+# %% ../nbs/12_runs.ipynb #8d1e8901
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ from mnist_nbdev.files import (
     safe_name,
     sha256_bytes,
     sha256_file,
+    sweep_temp_files,
     write_json,
     write_sealed_json,
     write_text,
@@ -129,31 +131,44 @@ def new_run_id(
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return safe_name(f"{stamp}-{name.lower()[:40]}-{secrets.token_hex(2)}", "run id")
 
-# %% ../nbs/12_runs.ipynb #aa0d0b1a
+# %% ../nbs/12_runs.ipynb #d53fea42
 def create_run(
-    folder: Path,  # the folder to make
+    folder: Path,  # the folder to make: artifacts/runs/<id>
     resolved: ResolvedSettings,  # what the run is to do
     request: Mapping[str, Any],  # mode and model, for when it is resumed
+    model: Path | None = None,  # the folder of a model that the run is to evaluate
 ) -> None:
-    "Make a run's folder with its settings and environment. Raises `UsageError` when it exists."
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        raise UsageError(
-            f"There is a run {folder.name} already. Choose another --run-id, "
-            f"or go on with it: --resume {folder.name}."
-        ) from None
-    write_text(folder / "config.yaml", settings_yaml(resolved.settings))
-    write_json(folder / "request.json", {**request, "origins": resolved.origins})
-    write_json(folder / "environment.json", environment_record(project_root()))
+    "Make a run's folder with all it begins with. Raises `UsageError` when there is such a run."
+    lock = folder.parent.parent / "locks" / f"{folder.name}.lock"
+    with exclusive_lock(lock, f"The run {folder.name}", wait_s=10):
+        if (folder / "config.yaml").exists():
+            raise UsageError(
+                f"There is a run {folder.name} already. Choose another --run-id, "
+                f"or go on with it: --resume {folder.name}."
+            )
+        sweep_temp_files(folder)
+        for file in ("model.json", "model.safetensors") if model else ():
+            copy_file(Path(model or "") / file, folder / "models" / file)
+        text = settings_yaml(resolved.settings)
+        known = {"origins": resolved.origins, "config_sha256": sha256_bytes(text.encode())}
+        write_sealed_json(folder / "request.json", {**request, **known})
+        write_json(folder / "environment.json", environment_record(project_root()))
+        write_text(folder / "config.yaml", text)  # the last one: with it, the run has begun
 
-# %% ../nbs/12_runs.ipynb #77e40962
+# %% ../nbs/12_runs.ipynb #3156b98b
 def run_settings(
     folder: Path,  # a run's folder
 ) -> Settings:  # as they were resolved when it began
-    "The settings of a run."
-    return validate_settings(read_settings_file(folder / "config.yaml"))
+    "The settings of a run. Raises `PipelineError` when its config.yaml was changed afterwards."
+    path = folder / "config.yaml"
+    if (folder / "request.json").is_file():
+        known = read_sealed_json(folder / "request.json").get("config_sha256")
+        if sha256_file(path) != known:
+            raise PipelineError(
+                f"{path} is not the file that the run began with: it was damaged or edited. "
+                "Restore it from a copy, or start a new run with the settings that you want."
+            )
+    return validate_settings(read_settings_file(path))
 
 # %% ../nbs/12_runs.ipynb #e4301060
 def merge_timing(
@@ -362,7 +377,7 @@ def find_run(
 def _age(path: Path) -> tuple[float, str]:
     return -path.stat().st_mtime, path.as_posix()
 
-# %% ../nbs/12_runs.ipynb #6b3a13ff
+# %% ../nbs/12_runs.ipynb #baedf127
 def run_summary(
     folder: Path,  # a run
 ) -> dict[str, Any]:  # at least run_id and status
@@ -371,8 +386,8 @@ def run_summary(
         return dict(read_json(folder / "summary.json"))
     except PipelineError:
         mode = "unknown"
-        if (folder / "request.json").is_file():
-            mode = read_json(folder / "request.json").get("mode", mode)
+        with suppress(PipelineError):
+            mode = read_sealed_json(folder / "request.json")["mode"]
         return {"run_id": folder.name, "status": "unfinished", "mode": mode, "metrics": {}}
 
 # %% ../nbs/12_runs.ipynb #edc083ab

@@ -1,6 +1,7 @@
 """Faults are counted: what was tried, what survived, what was lost; the table closes the session.
 
-`FAULTS=long` tries far more of each; `make test-faults` does that and keeps the table.
+`FAULTS=ci` and `FAULTS=long` try more of each; `make test-faults` does the latter and keeps the
+table.
 """
 
 import os
@@ -12,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "hook"), str(HERE.parent)]
-LONG = os.environ.get("FAULTS") == "long"
+LEVEL = os.environ.get("FAULTS", "short")  # short, ci or long
 
 
 class Tally:
@@ -46,8 +47,12 @@ def tally() -> Tally:
 
 @pytest.fixture
 def many():
-    "How many tries: `many(short, long)`."
-    return lambda short, long: long if LONG else short
+    "How many tries: `many(short, long)`, or another number in CI."
+
+    def choose(short: int, long: int, ci: int | None = None) -> int:
+        return {"short": short, "ci": ci or short, "long": long}[LEVEL]
+
+    return choose
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -18,6 +18,7 @@ from mnist_nbdev.evaluation import load_predictions, save_predictions
 from mnist_nbdev.evidence import is_finished, record_look, write_manifest
 from mnist_nbdev.files import (
     PipelineError,
+    UsageError,
     copy_file,
     exclusive_lock,
     read_sealed_json,
@@ -29,7 +30,14 @@ from mnist_nbdev.files import (
 )
 from mnist_nbdev.model import build_model, load_model, save_model
 from mnist_nbdev.registry import champion, promote
-from mnist_nbdev.runs import STAGES, create_run, read_stage_record, write_stage_record
+from mnist_nbdev.runs import (
+    STAGES,
+    create_run,
+    list_runs,
+    read_stage_record,
+    run_settings,
+    write_stage_record,
+)
 from mnist_nbdev.verification import changed_files
 
 pytestmark = [
@@ -190,6 +198,24 @@ class StageRecord:
         return "before" if record is None else "after"
 
 
+class NewRun:
+    "The folder of a run that begins."
+
+    def before(self, folder):
+        (folder / "runs").mkdir()
+
+    def act(self, folder):
+        resolved = resolve_settings(preset="debug", environment={})
+        try:
+            create_run(folder / "runs/a", resolved, {"mode": "pipeline"})
+        except UsageError:
+            assert self.state(folder) == "after"  # it had begun
+
+    def state(self, folder):
+        begun = [row["run_id"] for row in list_runs(folder / "runs")]
+        return "after" if begun and run_settings(folder / "runs/a").seed == 0 else "before"
+
+
 class Release:
     "A promotion in the registry."
 
@@ -224,7 +250,7 @@ class Log:
 
 
 STORIES = (Text, Sealed, Copy, Link, Locked, Predictions, Model, Looks, Manifest, StageRecord)
-STORIES += (Release, Log)
+STORIES += (NewRun, Release, Log)
 
 
 class Ended(NamedTuple):

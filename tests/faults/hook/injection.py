@@ -32,7 +32,7 @@ EVENTS = {  # event -> which of its arguments are paths or descriptors
 class Plan(NamedTuple):
     "What is to happen, and when."
 
-    what: str  # "count", "kill" or the name of an error: "ENOSPC"
+    what: str  # "count", "kill", a signal for the first process, or an error: "ENOSPC"
     moment: int  # at which operation, from 1
     folder: str  # of whose files operations are counted, below it too
     counter: str  # a file that has a byte for each operation, of all processes together
@@ -56,6 +56,9 @@ def install(plan: Plan) -> None:
     "Let it happen in this process; this cannot be undone."
     within = threading.local()
     root = os.path.realpath(plan.folder)
+    first = Path(plan.counter + ".pid")
+    if not first.exists():
+        first.write_text(str(os.getpid()))
     counter = os.open(plan.counter, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -72,7 +75,7 @@ def install(plan: Plan) -> None:
             if any(path == root or path.startswith(root + os.sep) for path in paths):
                 os.write(counter, b".")
                 if os.fstat(counter).st_size == plan.moment:
-                    _happen(plan.what, paths[-1])
+                    _happen(plan.what, paths[-1], int(first.read_text()))
         finally:
             within.busy = False
 
@@ -97,9 +100,11 @@ def _path(value: object) -> str:
     )
 
 
-def _happen(what: str, path: str) -> None:
+def _happen(what: str, path: str, first: int) -> None:
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if what != "count":
+    elif what.startswith("SIG"):
+        os.kill(first, getattr(signal, what))
+    elif what != "count":
         number = getattr(errno, what)
         raise OSError(number, os.strerror(number), path)
