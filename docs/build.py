@@ -58,6 +58,7 @@ index
 :maxdepth: 1
 
 ladder
+gate_error
 ```
 """
 
@@ -89,7 +90,7 @@ def main() -> int:
     shutil.rmtree(ROOT / "_docs", ignore_errors=True)
     notebooks = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
     stages = sorted((ROOT / "nbs" / "pipeline").glob("*.ipynb"))
-    others = [ROOT / "nbs" / f"{name}.ipynb" for name in ("index", "ladder")]
+    others = [ROOT / "nbs" / f"{name}.ipynb" for name in ("index", "ladder", "gate_error")]
     for path in [*others, *notebooks, *stages]:
         page(path, SOURCE / path.relative_to(ROOT / "nbs"))
     shutil.copytree(ROOT / "docs" / "images", SOURCE / "images")

@@ -291,7 +291,7 @@ def run_command(
     _say(closing_words(summary))
     return 3 if summary["status"] == "rejected" and not exit_zero else 0
 
-# %% ../nbs/17_cli.ipynb #4c7bd3f0
+# %% ../nbs/17_cli.ipynb #79cb5b05
 def closing_words(
     summary: dict[str, Any],  # summary.json of a finished run
 ) -> str:
@@ -305,7 +305,7 @@ def closing_words(
             f"\nTrained: {accuracy:.2%} on the validation images; see {folder}/models.\n"
             f"Next: mnist-nbdev run --mode evaluate --model {name}"
         )
-    decision = json.loads(project_path(folder / "decision.json").read_text())
+    decision = json.loads(project_path(folder / "decision.json").read_text(encoding="utf-8"))
     marks = {"passed": "+", "failed": "-", "insufficient": "?"}
     lines = [f"\n{summary['status'].capitalize()}: {name}"]
     lines += [f"  {marks[check['outcome']]} {check['why']}" for check in decision["checks"]]
@@ -339,7 +339,7 @@ def runs_list(as_json: JsonOption = False) -> None:
         shown = f"{accuracy:.2%}" if accuracy is not None else "—"
         print(f"{summary['run_id']:<44} {summary['status']:<12} {summary['mode']:<9} {shown:>8}")
 
-# %% ../nbs/17_cli.ipynb #320430cf
+# %% ../nbs/17_cli.ipynb #f43c80f1
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="An id, a folder, or `latest`.")]
 
 
@@ -360,7 +360,7 @@ def runs_show(run: RunArgument = "latest", as_json: JsonOption = False) -> None:
         else:
             print(f"{key:<32} {value}")
     if (folder / "decision.json").is_file():
-        for check in json.loads((folder / "decision.json").read_text())["checks"]:
+        for check in json.loads((folder / "decision.json").read_text(encoding="utf-8"))["checks"]:
             print(f"{'check.' + check['name']:<32} {check['outcome']}: {check['why']}")
 
 # %% ../nbs/17_cli.ipynb #a94df8fa

@@ -246,7 +246,7 @@ def _torchvision_mirrors() -> list[str]:
 
     return list(MNIST.mirrors)
 
-# %% ../nbs/02_data.ipynb #09aaa776
+# %% ../nbs/02_data.ipynb #a7d341e6
 def fetch_mnist(
     settings: DataSettings,  # root, mirrors, time-out and retries
     files: tuple[IdxFile, ...] = MNIST_FILES,  # what has to be there; tests have smaller ones
@@ -257,6 +257,7 @@ def fetch_mnist(
         check_idx(folder / file.name, file)
     if len(_present(folder, files)) < len(files):
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(folder / ".download.lock", f"The folder {folder}", wait_s=600):
                 sweep_temp_files(folder)
                 for file in files:

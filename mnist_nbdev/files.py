@@ -225,7 +225,7 @@ def read_sealed_json(
         )
     return dict(value)
 
-# %% ../nbs/00_files.ipynb #03101c1e
+# %% ../nbs/00_files.ipynb #74d3c1be
 @contextmanager
 def exclusive_lock(
     path: str | Path,  # the lock file; it stays, empty, when the lock is free
@@ -243,7 +243,11 @@ def exclusive_lock(
         try:
             lock.acquire()
         except Timeout:
-            who = holder.read_text().strip() if holder.is_file() else "another process"
+            who = (
+                holder.read_text(encoding="utf-8").strip()
+                if holder.is_file()
+                else "another process"
+            )
             raise PipelineError(f"{what} is in use by {who}. Wait until it has ended.") from None
     try:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

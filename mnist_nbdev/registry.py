@@ -426,7 +426,7 @@ def _tags(folder: Path) -> dict[str, str]:
         "mnist_nbdev.status": run_summary(folder)["status"],
     }
 
-# %% ../nbs/14_registry.ipynb #88c87241
+# %% ../nbs/14_registry.ipynb #7361f830
 def _log(client: Any, key: str, folder: Path, when: int) -> None:
     from mlflow.entities import Metric, Param
 
@@ -444,7 +444,7 @@ def _figures(folder: Path) -> Iterator[tuple[str, float, int]]:
         if isinstance(value, (int, float)):
             yield name, float(value), 0
     history = folder / "training" / "history.jsonl"
-    for line in history.read_text().splitlines() if history.is_file() else []:
+    for line in history.read_text(encoding="utf-8").splitlines() if history.is_file() else []:
         epoch = json.loads(line)
         for name, value in epoch.items():
             if name != "epoch" and isinstance(value, (int, float)):

@@ -363,12 +363,13 @@ a{color:inherit}
 @media print{nav{display:none}}
 """
 
-# %% ../nbs/15_report.ipynb #f984a223
+# %% ../nbs/15_report.ipynb #84a2793f
 def write_report(
     folder: Path,  # a run that came to a decision
 ) -> Path:  # report.html
     "Write the run as one self-contained page, and its model card beside it."
-    write_text(folder / "model_card.md", model_card(folder))
+    card = model_card(folder)
+    write_text(folder / "model_card.md", card)
     summary, decision = run_summary(folder), read_json(folder / "decision.json")
     titles = {name: name.replace("_", " · ") for name in STAGES}
     found = [name for name in titles if (folder / "notebooks" / f"{name}.ipynb").is_file()]
@@ -388,7 +389,7 @@ def write_report(
         f"{verdict_html(summary, decision)}{figures_html(summary['metrics'])}"
         f"{checks_html(decision['checks'])}{facts_html(folder, summary)}"
         f"<section><details><summary>The model card</summary>"
-        f"{markdown_html((folder / 'model_card.md').read_text())}</details></section>"
+        f"{markdown_html(card)}</details></section>"
         "<h2>The notebooks, as executed</h2><p class=lead>The code of each is beside this page, in "
         f"notebooks/.</p><nav aria-label=stages>{links}</nav>{sections}</main></body></html>\n"
     )

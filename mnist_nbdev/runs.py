@@ -131,7 +131,7 @@ def new_run_id(
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return safe_name(f"{stamp}-{name.lower()[:40]}-{secrets.token_hex(2)}", "run id")
 
-# %% ../nbs/12_runs.ipynb #d53fea42
+# %% ../nbs/12_runs.ipynb #51039825
 def create_run(
     folder: Path,  # the folder to make: artifacts/runs/<id>
     resolved: ResolvedSettings,  # what the run is to do
@@ -140,12 +140,9 @@ def create_run(
 ) -> None:
     "Make a run's folder with all it begins with. Raises `UsageError` when there is such a run."
     lock = folder.parent.parent / "locks" / f"{folder.name}.lock"
+    _require_new(folder)
     with exclusive_lock(lock, f"The run {folder.name}", wait_s=10):
-        if (folder / "config.yaml").exists():
-            raise UsageError(
-                f"There is a run {folder.name} already. Choose another --run-id, "
-                f"or go on with it: --resume {folder.name}."
-            )
+        _require_new(folder)  # nobody else was quicker
         sweep_temp_files(folder)
         for file in ("model.json", "model.safetensors") if model else ():
             copy_file(Path(model or "") / file, folder / "models" / file)
@@ -154,6 +151,14 @@ def create_run(
         write_sealed_json(folder / "request.json", {**request, **known})
         write_json(folder / "environment.json", environment_record(project_root()))
         write_text(folder / "config.yaml", text)  # the last one: with it, the run has begun
+
+
+def _require_new(folder: Path) -> None:
+    if (folder / "config.yaml").exists():
+        raise UsageError(
+            f"There is a run {folder.name} already. Choose another --run-id, "
+            f"or go on with it: --resume {folder.name}."
+        )
 
 # %% ../nbs/12_runs.ipynb #3156b98b
 def run_settings(
@@ -183,7 +188,7 @@ def merge_timing(
         merged[key] = {**merged[key], **value} if both else value
     write_json(path, merged)
 
-# %% ../nbs/12_runs.ipynb #c3064bf0
+# %% ../nbs/12_runs.ipynb #7dc04733
 def main_metrics(
     folder: Path,  # a run's folder, at any stage
 ) -> dict[str, Any]:  # what there is of it: accuracies, recall, calibration, time, size
@@ -191,7 +196,7 @@ def main_metrics(
     metrics: dict[str, Any] = {}
     history = folder / "training" / "history.jsonl"
     if history.is_file():
-        epochs = [json.loads(line) for line in history.read_text().splitlines()]
+        epochs = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
         metrics["validation_accuracy"] = max(epoch["validation_accuracy"] for epoch in epochs)
     timing = read_json(folder / "timing.json") if (folder / "timing.json").is_file() else {}
     if "inference" in timing and (folder / "evaluation" / "metrics.json").is_file():

@@ -215,7 +215,7 @@ def verify_run(
             differences.append(f"The run's records are not as they should be: {error!r}.")
     return list(dict.fromkeys(differences))
 
-# %% ../nbs/13_verification.ipynb #adef547a
+# %% ../nbs/13_verification.ipynb #8ca428b4
 def changed_files(
     folder: Path,  # a finished run's folder
 ) -> Iterator[str]:  # "model.onnx was changed: …"
@@ -224,7 +224,9 @@ def changed_files(
         manifest = read_sealed_json(folder / MANIFEST)
         known = manifest["files"]
         seal = read_json(folder / MANIFEST)["sha256"]
-        if (folder / MANIFEST).read_text() != canonical_json({**manifest, "sha256": seal}):
+        if (folder / MANIFEST).read_text(encoding="utf-8") != canonical_json(
+            {**manifest, "sha256": seal}
+        ):
             yield f"{MANIFEST} is not written as it is written here."
         for name in known:
             path_inside(folder, name)

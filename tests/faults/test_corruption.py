@@ -116,7 +116,7 @@ def test_a_damaged_file_is_refused_or_harmless(name, run, tally, many):
     read, content = READERS[name], path.read_bytes()
     whole, chance = read(run), random.Random(name)
     assert whole is not None
-    tries = [False] * many(40, 1000) + [True] * many(10, 200)
+    tries = [False] * many(20, 1000) + [True] * many(5, 200)
     try:
         for cut in tries:
             path.write_bytes(damaged(content, chance, cut))
@@ -152,7 +152,7 @@ def test_a_damaged_file_of_mnist_is_refused(tmp_path, tally, many):
     path = tmp_path / file.name
     content = path.read_bytes()
     check_idx(path, file)
-    for cut in [False] * many(40, 1000) + [True] * many(10, 200):
+    for cut in [False] * many(20, 1000) + [True] * many(5, 200):
         path.write_bytes(damaged(content, chance, cut))
         with pytest.raises(PipelineError, match=file.name):
             check_idx(path, file)
