@@ -664,14 +664,14 @@ def register_run(
         if settings.registry.track:
             follow_registry(artifacts, [folder])
 
-# %% ../nbs/16_pipeline.ipynb #9deca49f
+# %% ../nbs/16_pipeline.ipynb #dbc28014
 def work_on_run(
     folder: Path,  # a run's folder
     fresh: bool = False,
 ) -> dict[str, Any]:  # its summary
     "Take a run to its end, from wherever it stands."
     settings, mode = run_settings(folder), read_sealed_json(folder / "request.json")["mode"]
-    lock = folder.parent.parent / "locks" / f"{folder.name}.lock"
+    lock = folder.parent.parent / "locks" / "runs" / f"{folder.name}.lock"
     with exclusive_lock(lock, f"The run {folder.name}"), ExitStack() as stack:
         if is_finished(folder):
             raise UsageError(

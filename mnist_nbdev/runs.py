@@ -131,7 +131,7 @@ def new_run_id(
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return safe_name(f"{stamp}-{name.lower()[:40]}-{secrets.token_hex(2)}", "run id")
 
-# %% ../nbs/12_runs.ipynb #51039825
+# %% ../nbs/12_runs.ipynb #048b5427
 def create_run(
     folder: Path,  # the folder to make: artifacts/runs/<id>
     resolved: ResolvedSettings,  # what the run is to do
@@ -139,9 +139,10 @@ def create_run(
     model: Path | None = None,  # the folder of a model that the run is to evaluate
 ) -> None:
     "Make a run's folder with all it begins with. Raises `UsageError` when there is such a run."
-    lock = folder.parent.parent / "locks" / f"{folder.name}.lock"
+    # Not the run's own lock: whoever comes second would wait until the first one's run has ended.
+    lock = folder.parent.parent / "locks" / "new" / f"{folder.name}.lock"
     _require_new(folder)
-    with exclusive_lock(lock, f"The run {folder.name}", wait_s=10):
+    with exclusive_lock(lock, f"The run {folder.name}", wait_s=60):
         _require_new(folder)  # nobody else was quicker
         sweep_temp_files(folder)
         for file in ("model.json", "model.safetensors") if model else ():
