@@ -6,10 +6,12 @@ and hidden cells are left out. Reading the site needs no network.
 
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+from draw_page import install_draw_page
 from sphinx.cmd.build import main as sphinx
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,7 @@ extensions = ["myst_nb"]
 html_theme = "pydata_sphinx_theme"
 html_title = "mnist-nbdev"
 html_show_copyright = False
+html_static_path = ["_static"]
 html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
 nb_execution_mode = "off"
 nb_merge_streams = True
@@ -37,6 +40,7 @@ An MLOps pipeline for MNIST digits whose notebooks are source, report and eviden
 :maxdepth: 1
 
 index
+draw
 ```
 
 ```{{toctree}}
@@ -86,6 +90,15 @@ def page(source: Path, target: Path) -> None:
     nbformat.write(notebook, target)
 
 
+def released_model() -> Path:
+    "The model of the run that the site shows; where there is no run, one of a few seconds."
+    model = ROOT / "artifacts" / "latest" / "models" / "model.onnx"
+    if not model.exists():
+        command = [sys.executable, "-m", "mnist_nbdev", "run", "--preset", "fast", "--exit-zero"]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return model
+
+
 def main() -> int:
     shutil.rmtree(ROOT / "_docs", ignore_errors=True)
     notebooks = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
@@ -93,6 +106,7 @@ def main() -> int:
     others = [ROOT / "nbs" / f"{name}.ipynb" for name in ("index", "ladder", "gate_error")]
     for path in [*others, *notebooks, *stages]:
         page(path, SOURCE / path.relative_to(ROOT / "nbs"))
+    install_draw_page(released_model(), SOURCE)
     shutil.copytree(ROOT / "docs" / "images", SOURCE / "images")
     shutil.copy(ROOT / "benchmarks" / "results" / "bench-full.png", SOURCE / "images")
     toc = TOC.format(
