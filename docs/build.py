@@ -23,6 +23,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "mnist-nbdev"
 html_show_copyright = False
 html_static_path = ["_static"]
+html_context = {"default_mode": "auto"}  # empty, it is an error on each page's console
 html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
 nb_execution_mode = "off"
 nb_merge_streams = True

@@ -52,7 +52,7 @@ def model(tmp_path_factory) -> Path:
 
     folder: Path = tmp_path_factory.mktemp("run")
     augmentation = ["shift_pixels=2", "rotation_degrees=10", "scale=0.1", "shear=0.15"]
-    flags = ["training.epochs=12", *(f"augmentation.{flag}" for flag in augmentation)]
+    flags = ["training.epochs=6", *(f"augmentation.{flag}" for flag in augmentation)]
     settings = resolve_settings(preset="fast", environment={}, flags=flags).settings
     data = load_dataset(DataSettings(source="sample"), seed=0)
     net = build_model(settings.model, seed=0)
@@ -232,7 +232,8 @@ def address(draw_page, model, tmp_path_factory) -> Iterator[str]:
     source.mkdir()
     draw_page.install_draw_page(model, source)
     (source / "conf.py").write_text(
-        'extensions = ["myst_nb"]\nhtml_theme = "pydata_sphinx_theme"\n'
+        'extensions = ["myst_nb"]\nhtml_theme = "pydata_sphinx_theme"\nhtml_title = "Site"\n'
+        'html_context = {"default_mode": "auto"}\n'
         'root_doc = "draw"\nhtml_static_path = ["_static"]\n'
     )
     assert sphinx(["-W", "-q", "-b", "html", str(source), str(site)]) == 0
@@ -446,7 +447,7 @@ def test_axe_finds_no_serious_problem(page, draw_page, scheme):
     page.click("#draw-examples button >> nth=3")
     says(page, 3)
     page.add_script_tag(path=draw_page.MODULES / "axe-core" / "axe.min.js")
-    violations = page.evaluate("axe.run().then((result) => result.violations)")
+    violations = page.evaluate("axe.run('article').then((result) => result.violations)")
     serious = [
         (found["id"], [node["html"] for node in found["nodes"]])
         for found in violations
