@@ -25,7 +25,18 @@ async function loadModel() {
   ort.env.wasm.wasmPaths = at("onnxruntime/");
   model.record = await (await fetchFile(at("model.json"))).json();
   const weights = await (await fetchFile(at("model.onnx"))).arrayBuffer();
-  model.session = await ort.InferenceSession.create(new Uint8Array(weights));
+  const session = await ort.InferenceSession.create(new Uint8Array(weights));
+  await warmUp(session);
+  model.session = session;
+}
+
+/** Read an example out of sight until the browser has compiled what reads: the first stroke waits less. */
+async function warmUp(session) {
+  const sheet = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+  clear(sheet);
+  trace(sheet, 8);
+  const picture = sheet.getImageData(0, 0, canvas.width, canvas.height);
+  for (let round = 0; round < 8; round++) await recognise(session, picture);
 }
 
 async function fetchFile(address) {
@@ -49,12 +60,12 @@ function describeModel({ run_id, status, data, accuracy, n_test_images, sha256 }
 
 // The answer
 
-/** What the net says of the drawing, or of the image file; null if there is nothing to read. */
-async function recognise() {
-  const pixels = readDigit(loadedImage ?? drawing.getImageData(0, 0, canvas.width, canvas.height));
+/** What the net says of a picture; null if there is nothing to read. */
+async function recognise(session, picture) {
+  const pixels = readDigit(picture);
   if (!pixels) return null;
   const images = new ort.Tensor("uint8", pixels, [1, 1, 28, 28]);
-  const { probabilities } = await model.session.run({ images });
+  const { probabilities } = await session.run({ images });
   return { pixels, probabilities: Array.from(probabilities.data) };
 }
 
@@ -75,7 +86,8 @@ async function answer() {
   waiting = false;
   let result;
   try {
-    result = await recognise();
+    const picture = loadedImage ?? drawing.getImageData(0, 0, canvas.width, canvas.height);
+    result = await recognise(model.session, picture);
   } finally {
     running = false;
   }
@@ -117,16 +129,23 @@ function showPixels(pixels) {
 
 // Drawing
 
-function clear() {
-  loadedImage = null;
-  drawing.fillStyle = "white";
-  drawing.fillRect(0, 0, canvas.width, canvas.height);
+function clear(sheet) {
+  sheet.fillStyle = "white";
+  sheet.fillRect(0, 0, canvas.width, canvas.height);
+  sheet.strokeStyle = "black";
+  sheet.lineWidth = PEN_WIDTH;
+  sheet.lineCap = sheet.lineJoin = "round";
 }
 
-function pen() {
-  drawing.strokeStyle = "black";
-  drawing.lineWidth = PEN_WIDTH;
-  drawing.lineCap = drawing.lineJoin = "round";
+function startAnew() {
+  loadedImage = null;
+  clear(drawing);
+}
+
+function trace(sheet, digit) {
+  const path = new Path2D();
+  path.addPath(new Path2D(EXAMPLES[digit]), new DOMMatrix().scale(canvas.width / 100));
+  sheet.stroke(path);
 }
 
 function place(event) {
@@ -139,7 +158,6 @@ function place(event) {
 }
 
 function strokeTo(point) {
-  pen();
   drawing.beginPath();
   drawing.moveTo(strokeEnd.x, strokeEnd.y);
   drawing.lineTo(point.x, point.y);
@@ -148,11 +166,8 @@ function strokeTo(point) {
 }
 
 function drawExample(digit) {
-  clear();
-  pen();
-  const path = new Path2D();
-  path.addPath(new Path2D(EXAMPLES[digit]), new DOMMatrix().scale(canvas.width / 100));
-  drawing.stroke(path);
+  startAnew();
+  trace(drawing, digit);
   update({ aloud: true });
 }
 
@@ -160,7 +175,7 @@ canvas.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return;
   event.preventDefault();
   canvas.setPointerCapture(event.pointerId);
-  if (loadedImage) clear(); // a stroke begins a drawing of one's own
+  if (loadedImage) startAnew(); // a stroke begins a drawing of one's own
   strokeEnd = place(event);
   strokeTo(strokeEnd); // a dot
   update({ aloud: false });
@@ -201,7 +216,7 @@ async function loadFile(file) {
   }
   const whole = new OffscreenCanvas(width, height).getContext("2d");
   whole.drawImage(image, 0, 0);
-  clear();
+  startAnew();
   loadedImage = whole.getImageData(0, 0, width, height);
   const scale = Math.min(canvas.width / width, canvas.height / height);
   const [left, top] = [canvas.width - width * scale, canvas.height - height * scale];
@@ -245,12 +260,12 @@ function makeRows() {
 }
 
 document.getElementById("draw-clear").addEventListener("click", () => {
-  clear();
+  startAnew();
   update({ aloud: true });
 });
 
 makeRows();
-clear();
+startAnew();
 showPixels(new Uint8Array(784));
 answerLine.textContent = "Loading the model …";
 const loading = loadModel();

@@ -84,6 +84,8 @@ function background({ width, height, values }) {
     }
   }
   const flat = median(border.map((point) => point[3]));
+  const missedFlat = sum(border.map((point) => Math.abs(point[3] - flat)));
+  if (missedFlat === 0) return new Float64Array(width * height).fill(flat); // no plane does better
   const weights = new Float64Array(border.length).fill(1);
   let plane;
   let missed;
@@ -96,7 +98,6 @@ function background({ width, height, values }) {
       weights[i] = 1 / Math.max(miss, 1e-3); // of the squares: in effect, the misses are summed
     });
   }
-  const missedFlat = sum(border.map((point) => Math.abs(point[3] - flat)));
   if (!(missed < 0.5 * missedFlat)) return new Float64Array(width * height).fill(flat);
   return values.map((_, i) => {
     const [row, column] = [Math.floor(i / width), i % width];
