@@ -118,7 +118,7 @@ function inWords(label, probability) {
 }
 
 function percent(probability) {
-  return `${(100 * probability).toFixed(1)} %`;
+  return `${(100 * probability).toFixed(1)}\u00a0%`; // the sign stays on its number's line
 }
 
 function showPixels(pixels) {
