@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 # TORCH_INDEX=URL takes torch and torchvision from another index: the CPU wheels, a tenth of the size.
 TORCH_INDEX ?=
 ARGS ?=
+PORT ?= 8000
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs mlflow bench bench-full gate-error clean
+.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs docs-serve mlflow bench bench-full gate-error clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +52,12 @@ lab: setup-dev  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs/index.ipynb
 
 docs: setup-dev  ## build the documentation site into _docs
-	@$(BIN)/python docs/build.py
+	@$(BIN)/python docs/build.py $(ARGS)
+
+docs-serve: setup-dev  ## show the site on this machine; PORT=8000
+	@test -e _docs/html/index.html || $(BIN)/python docs/build.py
+	@echo "http://127.0.0.1:$(PORT)/ (Ctrl-C ends it)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _docs/html $(PORT) 2>/dev/null
 
 mlflow: setup  ## open MLflow's pages, with all runs and the released models
 	@$(BIN)/python -c 'import importlib.metadata as m; m.version("mlflow")' 2>/dev/null || \

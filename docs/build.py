@@ -1,125 +1,166 @@
-"""The notebooks as a site: `make docs` writes it to _docs/html.
+"""The site: `make docs` writes it to _docs/html; `make docs-serve` shows it.
 
-Every page is a notebook with the outputs that were committed; nothing is executed. Directive lines
-and hidden cells are left out. Reading the site needs no network.
+Tutorial and reference are made from the notebooks and the modules, the pipeline's pages from a run:
+`artifacts/latest`, or the one that `--run` names. Nothing is executed, but for that run where there
+is none. What stands in docs/*/*.md is written by hand.
 """
 
-import re
+import argparse
+import ast
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import nbformat
+from dead_links import dead_links
 from draw_page import install_draw_page
+from notebook_pages import Book, write_page
+from reference_pages import Module, command_page, module_page, settings_page
 from sphinx.cmd.build import main as sphinx
 
+from mnist_nbdev.cli import app
+from mnist_nbdev.config import Settings, environment_variables, setting_fields
+
 ROOT = Path(__file__).parent.parent
-SOURCE, SITE = ROOT / "_docs" / "source", ROOT / "_docs" / "html"
-CONF = """
-project = "mnist-nbdev"
-extensions = ["myst_nb"]
-html_theme = "pydata_sphinx_theme"
-html_title = "mnist-nbdev"
-html_show_copyright = False
-html_static_path = ["_static"]
-html_context = {"default_mode": "auto"}  # empty, it is an error on each page's console
-html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
-nb_execution_mode = "off"
-nb_merge_streams = True
-myst_enable_extensions = ["colon_fence"]
-myst_heading_anchors = 4
-mathjax_path = "none"  # no page has formulas; nothing is fetched from elsewhere
-suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "myst.xref_missing"]
-"""
-TOC = """# mnist-nbdev
-
-An MLOps pipeline for MNIST digits whose notebooks are source, report and evidence at once.
-
-```{{toctree}}
-:caption: Start here
-:maxdepth: 1
-
-index
-draw
-```
-
-```{{toctree}}
-:caption: The library
-:maxdepth: 1
-
-{library}
-```
-
-```{{toctree}}
-:caption: The pipeline
-:maxdepth: 1
-
-{stages}
-```
-
-```{{toctree}}
-:caption: What it reaches
-:maxdepth: 1
-
-ladder
-gate_error
-```
-"""
-
-
-def page(source: Path, target: Path) -> None:
-    notebook = nbformat.read(source, as_version=4)
-    shown = []
-    for cell in notebook.cells:
-        hidden = re.search(r"^#\s*\|\s*(hide|default_exp)", cell.source, re.M)
-        if cell.cell_type == "code":
-            if hidden:
-                continue
-            cell.source = re.sub(r"^#\s*\|.*\n", "", cell.source, flags=re.M)
-        else:
-            cell.source = cell.source.replace("../docs/images/", "images/")
-            cell.source = cell.source.replace("../benchmarks/results/", "images/")
-            # The README's links into the checkout are pages here, or stay words.
-            cell.source = re.sub(r"\]\(nbs/([\w/]+\.ipynb)\)", r"](\1)", cell.source)
-            cell.source = re.sub(
-                r"\[([^\]]+)\]\((?!https?:|[\w/]+\.ipynb|images/)[^)]*\)", r"\1", cell.source
-            )
-        shown.append(cell)
-    notebook.cells = shown
-    target.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, target)
-
-
-def released_model() -> Path:
-    "The model of the run that the site shows; where there is no run, one of a few seconds."
-    model = ROOT / "artifacts" / "latest" / "models" / "model.onnx"
-    if not model.exists():
-        command = [sys.executable, "-m", "mnist_nbdev", "run", "--preset", "fast", "--exit-zero"]
-        subprocess.run(command, cwd=ROOT, check=True)
-    return model
+WRITTEN = [
+    "index.md",
+    "start",
+    "tutorial",
+    "howto",
+    "reference",
+    "explanation",
+    "_static",
+    "conf.py",
+]
+# Notebooks without a number: pages about the project rather than parts of the library.
+PLACES = {
+    "index": ("start/overview.ipynb", "The project on one page"),
+    "ladder": ("explanation/ladder.ipynb", ""),
+    "gate_error": ("explanation/gate_error.ipynb", ""),
+}
 
 
 def main() -> int:
-    shutil.rmtree(ROOT / "_docs", ignore_errors=True)
-    notebooks = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
-    stages = sorted((ROOT / "nbs" / "pipeline").glob("*.ipynb"))
-    others = [ROOT / "nbs" / f"{name}.ipynb" for name in ("index", "ladder", "gate_error")]
-    for path in [*others, *notebooks, *stages]:
-        page(path, SOURCE / path.relative_to(ROOT / "nbs"))
-    install_draw_page(released_model(), SOURCE)
-    shutil.copytree(ROOT / "docs" / "images", SOURCE / "images")
-    shutil.copy(ROOT / "benchmarks" / "results" / "bench-full.png", SOURCE / "images")
-    toc = TOC.format(
-        library="\n".join(path.stem for path in notebooks),
-        stages="\n".join(f"pipeline/{path.stem}" for path in stages),
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, help="folder of the run that the site shows")
+    parser.add_argument("--site", type=Path, default=ROOT / "_docs", help="where it is written")
+    given = parser.parse_args()
+    run = given.run or latest_run()
+    source, html = given.site / "source", given.site / "html"
+    shutil.rmtree(given.site, ignore_errors=True)
+    collect(source, run)
+    code = int(sphinx(["-W", "--keep-going", "-q", "-j", "2", str(source), str(html)]))
+    (html / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # the theme's, not a page
+    dead = dead_links(html) if code == 0 else []
+    for link in dead:
+        print(f"dead link in {link}", file=sys.stderr)
+    if code or dead:
+        return 1
+    print(f"The site is in {html}, with the run {run.name}. `make docs-serve` shows it.")
+    return 0
+
+
+def latest_run() -> Path:
+    "The run that artifacts/latest names; where there is none, one of a few seconds."
+    latest = ROOT / "artifacts" / "latest"
+    if not latest.exists():
+        command = [sys.executable, "-m", "mnist_nbdev", "run", "--preset", "fast", "--exit-zero"]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return latest.resolve()
+
+
+def collect(source: Path, run: Path) -> None:
+    "Put all pages where Sphinx reads them."
+    source.mkdir(parents=True)
+    for name in WRITTEN:
+        path = ROOT / "docs" / name
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, source / name)
+    book = Book(ROOT, source)
+    modules = [Module(path) for path in sorted((ROOT / "mnist_nbdev").glob("[a-z]*.py"))]
+    know_names(book, modules)
+    write_notebooks(book)
+    write_run(book, run)
+    write_reference(book, modules)
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (source / "changelog.md").write_text(changes, encoding="utf-8")
+    install_draw_page(run / "models" / "model.onnx", source)
+
+
+def know_names(book: Book, modules: list[Module]) -> None:
+    "What links may lead to: pages, names of the library, settings."
+    book.settings = set(setting_fields())
+    for notebook in sorted((ROOT / "nbs").glob("*.ipynb")):
+        place, _ = PLACES.get(notebook.stem, (f"tutorial/{notebook.name}", ""))
+        book.pages[f"nbs/{notebook.name}"] = place
+    for notebook in sorted((ROOT / "nbs" / "pipeline").glob("*.ipynb")):
+        book.pages[f"nbs/pipeline/{notebook.name}"] = f"pipeline/{notebook.name}"
+    book.pages |= {"CHANGELOG.md": "changelog.md", "nbs": "tutorial/index.md"}
+    book.pages |= {"nbs/pipeline": "pipeline/index.md", "mnist_nbdev": "reference/index.md"}
+    for module in modules:
+        for name, node in module.public():
+            book.names[name] = f"mnist_nbdev.{module.name}"
+            if isinstance(node, ast.FunctionDef):
+                book.docs[name] = ast.get_docstring(node) or ""
+
+
+def write_notebooks(book: Book) -> None:
+    "The library's notebooks, and those about the project."
+    for name, place in list(book.pages.items()):
+        path = Path(name)
+        if path.suffix == ".ipynb" and path.parent == Path("nbs"):
+            write_page(book, ROOT / name, place, title=PLACES.get(path.stem, ("", ""))[1])
+
+
+def write_run(book: Book, run: Path) -> None:
+    "The stage notebooks as the run left them, its report, and what it came to."
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    words = run_in_words(summary)
+    for notebook in sorted((run / "notebooks").glob("*.ipynb")):
+        note = f":::{{note}}\n{words} [What it came to](index.md).\n:::\n"
+        write_page(book, notebook, f"pipeline/{notebook.name}", "nbs/pipeline", note=note)
+    extra = book.source / "extra" / "pipeline"
+    extra.mkdir(parents=True)
+    shutil.copy(run / "report.html", extra)
+    decision = json.loads((run / "decision.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    page = page.replace("RUN_IN_WORDS", words).replace("CHECKS", checks_list(decision))
+    (book.source / "pipeline" / "index.md").write_text(page, encoding="utf-8")
+
+
+def run_in_words(summary: dict[str, Any]) -> str:
+    "Which run the page shows, and on which data it was made."
+    data, images = summary["data"], summary["metrics"]["n_test_images"]
+    name = "the full MNIST" if data["source"] == "mnist" else "the sample of 5,000 digits"
+    verified = ", verified by SHA-256" if data["verified"] else ""
+    return (
+        f"The run `{summary['run_id']}`, made on {name}{verified}: **{summary['status']}**, with "
+        f"{summary['metrics']['accuracy']:.2%} of {images:,} test images right."
     )
-    (SOURCE / "contents.md").write_text(toc, encoding="utf-8")
-    (SOURCE / "conf.py").write_text(CONF + 'root_doc = "contents"\n', encoding="utf-8")
-    code = sphinx(["-W", "--keep-going", "-q", "-b", "html", str(SOURCE), str(SITE)])
-    if code == 0:
-        print(f"The site is in {SITE.relative_to(ROOT)}: open contents.html.")
-    return int(code)
+
+
+def checks_list(decision: dict[str, Any]) -> str:
+    "The checks as definitions, which a narrow page can show."
+    rows = [(c["name"].replace("_", " "), c["outcome"], c["why"]) for c in decision["checks"]]
+    return "\n".join(f"{name}: {outcome}\n: {why}\n" for name, outcome, why in rows)
+
+
+def write_reference(book: Book, modules: list[Module]) -> None:
+    "The library, a page a module; the settings; the command line."
+    folder = book.source / "reference"
+    (folder / "api").mkdir()
+    for module in modules:
+        place = f"reference/api/{module.name}.md"
+        (book.source / place).write_text(module_page(module, book, place), encoding="utf-8")
+    index = folder / "index.md"
+    listed = "\n".join(f"api/{module.name}" for module in sorted(modules, key=lambda m: m.notebook))
+    text = index.read_text(encoding="utf-8").replace("MODULES", listed)
+    index.write_text(text, encoding="utf-8")
+    settings = settings_page(Settings, environment_variables())
+    (folder / "settings.md").write_text(settings, encoding="utf-8")
+    (folder / "command-line.md").write_text(command_page(app), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""Notebooks as pages of the site: with their outputs, without directives and hidden cells.
+
+nbdev's own `proc_nbs` prepares notebooks for Quarto: absolute links, a YAML head, raw HTML for
+`show_doc`. None of that serves here, so the few steps that do are written out.
+"""
+
+import ast
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+DIRECTIVE = re.compile(r"^#\s*\|.*\n?", re.M)
+HIDDEN = re.compile(r"^#\s*\|\s*(hide\b|default_exp)", re.M)
+EXPORTED = re.compile(r"^#\s*\|\s*export\b", re.M)
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s]+)\)")
+CODE = re.compile(r"(?<![\[`{}\w])`([A-Za-z_][\w.]*)(?:\(\))?`(?![`\]])")
+
+
+@dataclass
+class Book:
+    "What pages know of each other."
+
+    root: Path  # the checkout
+    source: Path  # Sphinx's source folder
+    pages: dict[str, str] = field(default_factory=dict)  # "nbs/04_model.ipynb" -> its place
+    names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model"
+    docs: dict[str, str] = field(default_factory=dict)  # "plot_curves" -> its docstring
+    settings: set[str] = field(default_factory=set)  # "training.epochs"
+
+    def with_links(self, text: str, place: str, folder: str, module: str = "") -> str:
+        "Markdown from a file in `folder`, as it has to read at `place`."
+        parts, fenced = [], False
+        for line in text.split("\n"):
+            fence = line.lstrip().startswith(("```", "~~~"))
+            fenced ^= fence
+            if not (fence or fenced or line.startswith(("    ", "#"))):
+                line = LINK.sub(lambda found: self._link(found, place, folder), line)
+                line = CODE.sub(lambda found: self._name(found, module), line)
+            parts.append(line)
+        return "\n".join(parts)
+
+    def _link(self, found: re.Match[str], place: str, folder: str) -> str:
+        "A link to a file of the checkout: to its page, to a copy of the picture, or plain words."
+        image, words, target = found.groups()
+        path, _, anchor = target.partition("#")
+        # The text of index.ipynb is the README's, too: its links start at the top.
+        for start in (folder, "."):
+            there = os.path.normpath(os.path.join(start, path))
+            if there in self.pages:
+                link = os.path.relpath(self.pages[there], Path(place).parent)
+                return f"[{words}]({link}{'#' + anchor if anchor else ''})"
+            if image and (self.root / there).is_file():
+                copy = self.source / "images" / Path(there).name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes((self.root / there).read_bytes())
+                return f"![{words}]({os.path.relpath(copy, (self.source / place).parent)})"
+        return words
+
+    def _name(self, found: re.Match[str], module: str) -> str:
+        "A name of the library or of a setting becomes a link to its reference."
+        name = found[1]
+        if name in self.settings and "." in name:
+            return f"{{confval}}`{name}`"
+        home = self.names.get(name)
+        # `train` may be a mode, a folder or a function: a plain word is linked at home alone.
+        plain = re.fullmatch(r"[a-z]+", name) and not found[0].endswith("()`")
+        if home is None or (plain and home != f"mnist_nbdev.{module}"):
+            return found[0]
+        return f"{{py:obj}}`~{home}.{name}`"
+
+
+def write_page(
+    book: Book,
+    notebook: Path,  # the notebook, with its outputs
+    place: str,  # of the page: "tutorial/04_model.ipynb"
+    folder: str = "nbs",  # which its links start from
+    title: str = "",  # instead of its own
+    note: str = "",  # Markdown below the title
+) -> None:
+    "Write a notebook into the site's sources."
+    content = nbformat.read(notebook, as_version=4)
+    module = notebook.stem.partition("_")[2]
+    shown: list[Any] = []
+    words = ""
+    for cell in content.cells:
+        if HIDDEN.search(cell.source):
+            continue
+        if cell.cell_type == "code":
+            anchors = _anchors(cell.source, module) if EXPORTED.search(cell.source) else ""
+            cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
+            if not cell.source:
+                continue
+            if anchors:
+                shown.append(nbformat.v4.new_markdown_cell(anchors))
+            _keep_what_shows(cell, _alt_text(cell, words, book))
+        else:
+            words = cell.source
+            cell.source = book.with_links(cell.source, place, folder, module)
+        shown.append(cell)
+    head = shown[0]
+    if title:
+        head.source = re.sub(r"^# .*", f"# {title}", head.source)
+    if note:
+        heading, _, rest = head.source.partition("\n")
+        head.source = f"{heading}\n\n{note}\n{rest}"
+    content.cells = shown
+    content.metadata.pop("widgets", None)
+    target = book.source / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(content, target)
+
+
+def _anchors(source: str, module: str) -> str:
+    "Targets for what a cell defines, so that the reference can lead to it."
+    defined = [
+        node.name
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    return "\n".join(f"(cell-{module}-{name})=" for name in defined)
+
+
+def _alt_text(cell: Any, words: str, book: Book) -> str:
+    "What a figure shows: as the cell says it, as its function does, else as the text above does."
+    for output in cell.get("outputs", []):
+        said = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if said:
+            return str(said)
+    for name in reversed(re.findall(r"\b(plot_\w+)\(", cell.source)):
+        if name in book.docs:
+            return book.docs[name].split(". ")[0].rstrip(".").replace("`", "")
+    prose = [line for line in words.splitlines() if line and not line.startswith(("#", "|", ">"))]
+    sentence = re.split(r"(?<=[.:?]) ", prose[-1])[-1] if prose else words.lstrip("# ")
+    plain = re.sub(r"[`*_\[\]]|\(\S+\)", "", sentence).rstrip(".:")
+    return f"Figure: {plain}"
+
+
+def _keep_what_shows(cell: Any, alt: str) -> None:
+    "Outputs as a page can show them: no widgets, pictures with their width and their words."
+    options = {"alt": alt}
+    for output in cell.outputs:
+        data = output.get("data", {})
+        for kind in [name for name in data if "widget" in name]:
+            del data[kind]
+        width = output.get("metadata", {}).get("image/png", {}).get("width")
+        if width:
+            options["width"] = f"{width}px"
+    cell.outputs = [
+        output
+        for output in cell.outputs
+        if output.get("data") or output.get("text") or "ename" in output
+    ]
+    cell.metadata["mystnb"] = {"image": options}
