@@ -12,7 +12,6 @@ nb_ipywidgets_js: dict[str, str] = {}  # by default they come from another host
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 4
 viewcode_follow_imported_members = False  # else it copies the standard library
-python_maximum_signature_line_length = 72
 
 html_theme = "pydata_sphinx_theme"
 html_title = "mnist-nbdev"
@@ -29,6 +28,7 @@ html_theme_options = {
     "logo": {"text": "mnist-nbdev"},
     "header_links_before_dropdown": 8,
     "navbar_align": "left",
+    "navbar_persistent": ["search-button"],  # the other one has a name that differs from its text
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["sphinx-version"],
     "footer_end": ["theme-version"],

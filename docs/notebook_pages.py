@@ -37,10 +37,11 @@ class Book:
         for line in text.split("\n"):
             fence = line.lstrip().startswith(("```", "~~~"))
             fenced ^= fence
-            if not (fence or fenced or line.startswith(("    ", "#"))):
-                line = LINK.sub(lambda found: self._link(found, place, folder), line)
-                line = CODE.sub(lambda found: self._name(found, module), line)
-            parts.append(line)
+            if fence or fenced or line.startswith(("    ", "#")):
+                parts.append(line)
+                continue
+            linked = LINK.sub(lambda found: self._link(found, place, folder), line)
+            parts.append(CODE.sub(lambda found: self._name(found, module), linked))
         return "\n".join(parts)
 
     def _link(self, found: re.Match[str], place: str, folder: str) -> str:

