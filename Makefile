@@ -49,7 +49,9 @@ test-pytest: setup-dev
 
 lab: setup-dev  ## open the notebooks in JupyterLab
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "mnist-nbdev" >/dev/null
-	@$(BIN)/jupyter lab nbs/index.ipynb
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@cp docs/lab-settings.json $(VENV)/share/jupyter/lab/settings/overrides.json
+	@PATH="$$PWD/$(BIN):$$PATH" JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab nbs/index.ipynb $(ARGS)
 
 docs: setup-dev  ## build the documentation site into _docs
 	@$(BIN)/python docs/build.py $(ARGS)

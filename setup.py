@@ -38,7 +38,7 @@ setup(
         "mnist_nbdev.notebooks": "nbs/pipeline",
     },
     package_data={
-        "mnist_nbdev": ["py.typed"],
+        "mnist_nbdev": ["py.typed", "figures.mplstyle"],
         "mnist_nbdev.presets": ["*.yaml"],
         "mnist_nbdev.notebooks": ["*.ipynb"],
     },

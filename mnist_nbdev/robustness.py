@@ -7,14 +7,15 @@ __all__ = ['PROPERTIES', 'SLICE_EDGES', 'SLICE_NAMES', 'CORRUPTIONS', 'SPOILED_I
            'slice_masks', 'slice_counts', 'plot_slices', 'corrupt', 'plot_corruptions', 'judge_robustness',
            'spoiled_answers', 'robustness_figures', 'require_same_images', 'corruption_loss']
 
-# %% ../nbs/09_robustness.ipynb #61799180
+# %% ../nbs/09_robustness.ipynb #c63a99a9
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .evaluation import BLUE, GREY, ORANGE, label_axes, new_figure, wilson_interval
+from .data import BLUE, GREY, ORANGE, label_axes, new_figure
+from .evaluation import wilson_interval
 from .files import PipelineError, sha256_bytes
 from .statistics import mean_bounds
 

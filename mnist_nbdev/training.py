@@ -8,7 +8,7 @@ __all__ = ['logger', 'resolve_device', 'has_fast_bf16', 'resolve_precision', 'ma
            'TrainingInterrupted', 'stop_requests', 'TrainingResult', 'train_step', 'train_epoch', 'validate',
            'end_epoch', 'train', 'history_table', 'plot_curves']
 
-# %% ../nbs/05_training.ipynb #8049b8c2
+# %% ../nbs/05_training.ipynb #3ca58068
 import contextlib
 import copy
 import ctypes
@@ -39,7 +39,7 @@ from mnist_nbdev.config import (
     get_logger,
     usable_cores,
 )
-from .data import Split
+from .data import GREY, SPLIT_COLOURS, Split, label_axes, new_figure
 from mnist_nbdev.files import (
     PipelineError,
     UsageError,
@@ -741,25 +741,23 @@ def history_table(
         )
     return "\n".join(lines)
 
-# %% ../nbs/05_training.ipynb #f47d24cb
+# %% ../nbs/05_training.ipynb #817d0295
 def plot_curves(
     history: list[dict[str, Any]],  # of a `TrainingResult`
 ) -> "Figure":
     "Loss, error and learning rate by epoch."
-    import matplotlib.pyplot as plt
-
     epochs = [entry["epoch"] for entry in history]
     figure: Figure
-    figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
-    plt.close(figure)
-    for part, colour in (("train", "#E69F00"), ("validation", "#0072B2")):
+    figure, axes = new_figure(8.3, 2.4, 1, 3)
+    for part in ("train", "validation"):
+        colour = SPLIT_COLOURS[part]
         errors = [100 * (1 - entry[f"{part}_accuracy"]) for entry in history]
         axes[0].plot(epochs, [e[f"{part}_loss"] for e in history], "o-", color=colour, label=part)
         axes[1].plot(epochs, errors, "o-", color=colour, label=part)
-    axes[2].plot(epochs, [entry["learning_rate"] for entry in history], "o-", color="#555555")
+    axes[2].plot(epochs, [entry["learning_rate"] for entry in history], "o-", color=GREY)
     axes[1].set_yscale("log")
     for axis, name in zip(axes, ("loss", "error, %", "learning rate at its end"), strict=True):
-        axis.set(xlabel="epoch", ylabel=name, xticks=epochs if len(epochs) < 13 else epochs[::5])
-        axis.spines[["top", "right"]].set_visible(False)
+        label_axes(axis, "epoch", name)
+        axis.set_xticks(epochs if len(epochs) < 13 else epochs[::5])
     axes[0].legend(frameon=False)
     return figure
