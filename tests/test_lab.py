@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def lab(checkout, tmp_path_factory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
     settings = home / "labsettings"
     settings.mkdir()
-    shutil.copy(ROOT / "docs" / "lab-settings.json", settings / "overrides.json")
+    ours = json.loads((ROOT / "docs" / "lab-settings.json").read_text(encoding="utf-8"))
+    whole = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
+    (settings / "overrides.json").write_text(json.dumps({**ours, **whole}), encoding="utf-8")
     env = environment(
         HOME=str(home),
         PYTHONPATH=str(checkout),
@@ -143,14 +146,17 @@ def lab(checkout, tmp_path_factory) -> Iterator[str]:
             break
     else:
         pytest.fail("JupyterLab did not start")
+    # Nobody reads on, and a full pipe would stop the server.
+    threading.Thread(target=process.stderr.read, daemon=True).start()
     yield found[0]
     process.terminate()
-    process.communicate()
+    process.wait()
 
 
 def open_notebook(browser: Any, lab: str, name: str) -> Any:
     tab = browser.new_page(viewport={"width": 1300, "height": 1000})
-    tab.goto(f"{lab}lab/tree/nbs/{name}?token=letmein&reset")
+    workspace = Path(name).stem  # of its own: else the last page's notebook opens, too
+    tab.goto(f"{lab}lab/workspaces/{workspace}/tree/nbs/{name}?token=letmein")
     tab.wait_for_selector(".jp-NotebookPanel-notebook", timeout=60_000)
     tab.wait_for_selector("[data-status=idle]", timeout=60_000)
     return tab
@@ -160,10 +166,13 @@ def run_all_and_save(tab: Any) -> None:
     "Run All from a clean kernel, to its end, and save."
     tab.click("li.lm-MenuBar-item:has-text('Run')")
     tab.click("li.lm-Menu-item:has-text('Run All Cells')")
-    finished = "document.querySelectorAll('.jp-CodeCell').length > 0"
-    tab.wait_for_function(finished)
-    tab.wait_for_selector("[data-status=busy]", timeout=30_000)
-    tab.wait_for_selector("[data-status=idle]", timeout=120_000)
+    # Each cell has its number, or one of them its error.
+    tab.wait_for_function(
+        "() => { const all = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')];"
+        "const done = all.every(one => /^\\[\\d+\\]:$/.test(one.innerText.trim()));"
+        "return all.length && done || document.querySelector('.jp-OutputArea .ansi-red-fg'); }",
+        timeout=120_000,
+    )
     tab.keyboard.press("Control+s")
     tab.wait_for_function("!document.querySelector('.lm-TabBar-tab.jp-mod-dirty')", timeout=20_000)
 

@@ -217,7 +217,7 @@ def test_the_wheel_holds_what_a_run_needs(tmp_path):
     expected |= {f"mnist_nbdev/presets/{path.name}" for path in tree.glob("config/*.yaml")}
     expected |= {f"mnist_nbdev/notebooks/{p.name}" for p in tree.glob("nbs/pipeline/*.ipynb")}
     held = {name for name in names if ".dist-info/" not in name}
-    assert held == expected | {"mnist_nbdev/py.typed"}
+    assert held == expected | {"mnist_nbdev/py.typed", "mnist_nbdev/figures.mplstyle"}
 
 
 @pytest.mark.security
