@@ -1,6 +1,6 @@
 # Two images from one file:
 #   docker build --target training   -t mnist-mlops:train .   the whole pipeline
-#   docker build --target production -t mnist-mlops:prod .    predicts with a released model; no torch
+#   docker build --target production -t mnist-mlops:prod .    predicts with a released model, rechecks runs; no torch
 # The CPU wheels of torch, a tenth of the size: --build-arg TORCH_INDEX=URL
 ARG BASE_IMAGE=ubuntu:22.04
 
@@ -25,7 +25,10 @@ COPY nbs/pipeline /src/nbs/pipeline
 
 FROM build AS build-production
 RUN pip install --no-deps --no-build-isolation /src \
-    && pip install numpy scipy onnx onnxruntime pillow pydantic PyYAML typer tqdm filelock
+    && pip install numpy scipy scikit-learn onnx onnxruntime pillow pydantic PyYAML typer tqdm filelock \
+    # Nobody installs or tests packages there.
+    && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
+    && pip uninstall -y --quiet setuptools wheel pip
 
 FROM build AS build-training
 ARG TORCH_INDEX=""

@@ -12,10 +12,11 @@ TORCH_INDEX ?=
 ARGS ?=
 PORT ?= 8000
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs docs-serve mlflow bench bench-full gate-error clean
+.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs docs-serve mlflow bench bench-full gate-error clean \
+  ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-model ci-performance ci-docs release-check
 
 help:  ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 SET_UP := @PYTHON='$(PYTHON)' TORCH_INDEX='$(TORCH_INDEX)' .ci/setup
 
@@ -74,6 +75,40 @@ bench-full: setup-dev  ## every row with all its seeds, hours; goes on where it 
 
 gate-error: setup-dev  ## measure how often the release decision is wrong, in half an hour
 	@$(BIN)/python benchmarks/gate_error.py $(ARGS)
+
+# What CI does, a target a job; each works on any machine.
+ci-tools: setup-dev
+	@key=$$(sed -n '/^ci_requirements/,/^$$/p' settings.ini | cksum); \
+	  [ "$$(cat $(VENV)/.ci-tools 2>/dev/null)" = "$$key" ] || { \
+	  $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable '.[ci]' && \
+	  echo "$$key" >$(VENV)/.ci-tools; }
+
+ci-quality: ci-tools check  ## style, types, generated files, workflows
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
+
+ci-test: test-nbdev test-pytest  ## every test, with coverage
+
+ci-security: ci-tools  ## bandit, secrets, licences, bill of materials
+	@.ci/security
+
+ci-audit: ci-tools  ## known holes in what is installed; asks the network
+	@$(BIN)/pip-audit --strict --skip-editable
+
+ci-package: ci-tools  ## wheel and sdist: built, checked, run with no network
+	@.ci/package
+
+ci-model: setup  ## train on the full MNIST, decide, verify, take over
+	@.ci/model
+
+ci-performance: setup-dev  ## speed and accuracy beside what else one could use
+	@$(BIN)/python benchmarks/bench.py
+
+ci-docs: docs  ## the site; its browser tests are in ci-test
+
+release-check: setup-dev  ## say what is missing for a release
+	@.ci/release-check
 
 clean:  ## remove .venv, caches and builds; data, runs and logs stay
 	rm -rf $(VENV) build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

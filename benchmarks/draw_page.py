@@ -53,7 +53,8 @@ def trial(browser: Browser, address: str) -> tuple[float, list[float]]:  # ms, m
     page.goto(address)
     page.wait_for_selector("#draw[data-state=ready]")
     box = page.locator("#draw-canvas").bounding_box()
-    assert box
+    if box is None:
+        raise SystemExit("The drawing area is not on the page.")
     page.mouse.move(box["x"] + 60, box["y"] + 40)
     page.mouse.down()
     for step in range(1, 21):

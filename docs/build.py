@@ -84,8 +84,10 @@ def collect(source: Path, run: Path) -> None:
     write_notebooks(book)
     write_run(book, run)
     write_reference(book, modules)
-    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    (source / "changelog.md").write_text(changes, encoding="utf-8")
+    for name in ("CHANGELOG.md", "SECURITY.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        place = book.pages[name]
+        (source / place).write_text(book.with_links(text, place, "."), encoding="utf-8")
     install_draw_page(run / "models" / "model.onnx", source)
 
 
@@ -97,7 +99,11 @@ def know_names(book: Book, modules: list[Module]) -> None:
         book.pages[f"nbs/{notebook.name}"] = place
     for notebook in sorted((ROOT / "nbs" / "pipeline").glob("*.ipynb")):
         book.pages[f"nbs/pipeline/{notebook.name}"] = f"pipeline/{notebook.name}"
-    book.pages |= {"CHANGELOG.md": "changelog.md", "nbs": "tutorial/index.md"}
+    book.pages |= {
+        "CHANGELOG.md": "changelog.md",
+        "SECURITY.md": "explanation/security.md",
+        "nbs": "tutorial/index.md",
+    }
     book.pages |= {"nbs/pipeline": "pipeline/index.md", "mnist_nbdev": "reference/index.md"}
     for module in modules:
         for name, node in module.public():

@@ -1,0 +1,72 @@
+"""What surrounds the code: workflows, make targets, and the promises of SECURITY.md."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.security
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def jobs(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    return found
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    return [step for job in jobs(path).values() for step in job.get("steps", [])]
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_each_step_is_a_line_that_runs_elsewhere_too(path):
+    for step in steps(path):
+        command = step.get("run", "")
+        assert "\n" not in command.strip(), command
+        assert "${{" not in command, "an expression would be put into the shell's text"
+        if found := re.match(r"make ([a-z-]+)", command):
+            assert found[1] in make_targets(), command
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_job_has_no_right_that_it_does_not_name_and_does_not_run_for_ever(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {}
+    for name, job in jobs(path).items():
+        assert "permissions" in job, name
+        assert "uses" in job or job["timeout-minutes"] <= 60, name
+    for step in steps(path):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_an_action_is_named_by_its_commit_and_its_version(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if (found := re.match(r"[ -]*uses: (\S.*)", line)) and not found[1].startswith("./"):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", found[1]), line
+
+
+def test_what_ci_runs_is_there():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    called = re.findall(r"^ *make ([a-z-]+)", script, re.M)
+    assert {"test", "ci-model", "ci-package", "ci-security", "ci-quality"} <= set(called)
+    assert set(called) <= make_targets()
+    for name in re.findall(r"@(\.ci/[a-z-]+)", (ROOT / "Makefile").read_text(encoding="utf-8")):
+        assert (ROOT / name).stat().st_mode & 0o100, f"{name} is not executable"
+
+
+def test_each_promise_of_security_md_names_a_test_that_exists():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", text))
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    known = set(re.findall(r"^def (test_\w+)", "\n".join(sources), re.M))
+    assert len(named) > 10
+    assert named <= known, named - known
