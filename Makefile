@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 ARGS ?=
 PORT ?= 8000
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest check lab docs docs-serve mlflow bench bench-full gate-error clean \
+.PHONY: help setup setup-dev run test test-nbdev test-pytest test-faults check lab docs docs-serve mlflow bench bench-full gate-error clean \
   ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-model ci-performance ci-docs release-check
 
 help:  ## list what there is
@@ -47,6 +47,9 @@ test-nbdev: setup-dev
 test-pytest: setup-dev
 	@echo "== pytest"
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-faults: setup-dev  ## break runs on purpose, for an hour or two; the table goes into the documentation
+	@FAULTS=long FAULT_TABLE=docs/explanation/faults.txt $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lab: setup-dev  ## open the notebooks in JupyterLab
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "mnist-nbdev" >/dev/null

@@ -7,6 +7,7 @@ table.
 import os
 import sys
 from collections import defaultdict
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,11 @@ def many():
 
 
 def pytest_terminal_summary(terminalreporter):
+    from levels import LEVEL
+
     if TALLY.rows:
         terminalreporter.section("faults")
         terminalreporter.write_line(TALLY.table())
         if place := os.environ.get("FAULT_TABLE"):
-            Path(place).write_text(TALLY.table() + "\n", encoding="utf-8")
+            when = f"Last tried on {date.today()}, in the form `{LEVEL}`."
+            Path(place).write_text(f"{when}\n\n{TALLY.table()}\n", encoding="utf-8")

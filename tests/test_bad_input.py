@@ -1,0 +1,261 @@
+"""Whatever is given is taken, or refused in words, by the name of what is wrong."""
+
+import io
+import json
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import QUICK, call
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mnist_nbdev.config import (
+    InferenceSettings,
+    environment_variables,
+    read_settings_file,
+    resolve_settings,
+    setting_fields,
+)
+from mnist_nbdev.files import PipelineError, UsageError, path_inside, safe_name
+from mnist_nbdev.inference import OnnxClassifier, read_digit
+from mnist_nbdev.model import load_model
+from mnist_nbdev.training import read_checkpoint
+
+pytestmark = pytest.mark.security
+# Where generated files go: hypothesis wants one folder for all examples.
+FOLDER = tempfile.TemporaryDirectory()
+FIELDS = sorted(setting_fields())
+VARIABLES = {key: variable for variable, key in environment_variables().items()}
+# What YAML can say, odd numbers among it.
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(
+        ["nan", ".inf", "-.inf", "1e400", "2001-01-01", "0x1F", "~", "!!python/name:os"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def refusal(attempt: Callable[[], object], kind: type[Exception] = UsageError) -> str:
+    "How an attempt is refused; empty where it is not. Any other exception fails the test."
+    try:
+        attempt()
+    except kind as error:
+        return str(error)
+    return ""
+
+
+def taken_or_refused(name: str, attempt: Callable[[], object]) -> None:
+    "A refusal names the setting, its section or its variable."
+    words = refusal(attempt)
+    section, _, field = name.rpartition(".")
+    known = [field, VARIABLES[name], *([section] if section else [])]
+    assert not words or any(word in words for word in known), words
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FIELDS), VALUES)
+def test_any_value_in_any_field_of_a_file(name, value):
+    section, _, field = name.rpartition(".")
+    content = {section: {field: value}} if section else {field: value}
+    with Path(FOLDER.name, "any.json").open("w", encoding="utf-8") as file:
+        json.dump(content, file)  # NaN and infinities included
+    taken_or_refused(name, lambda: resolve_settings(config_file=file.name, environment={}))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FIELDS), st.one_of(st.text(max_size=40), VALUES.map(repr)))
+def test_any_text_in_any_variable_and_any_flag(name, text):
+    given_text = text.replace("\0", "")  # which no environment can hold
+    variables = {VARIABLES[name]: given_text}
+    taken_or_refused(name, lambda: resolve_settings(environment=variables))
+    taken_or_refused(name, lambda: resolve_settings(environment={}, flags=[f"{name}={text}"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_as_a_settings_file(content):
+    path = Path(FOLDER.name, "any.yaml")
+    path.write_bytes(content)
+    words = refusal(lambda: read_settings_file(path))
+    assert not words or "any.yaml" in words
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(max_size=80)
+    | st.sampled_from(["..", ".", "a/b", "/etc", "a\\b", "con\n", "A", "a" * 65])
+)
+def test_a_name_from_outside_is_plain_or_refused(name):
+    try:
+        found = safe_name(name, "run id")
+    except UsageError:
+        return
+    assert found == name
+    assert Path("/runs", found).resolve().parent == Path("/runs")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["..", ".", "a", "b.json", "", "~", "x" * 300]), max_size=6))
+def test_a_path_from_outside_stays_inside_or_is_refused(parts):
+    try:
+        found = path_inside(Path(FOLDER.name), "/".join(parts))
+    except PipelineError:
+        return
+    assert found.resolve().is_relative_to(Path(FOLDER.name).resolve())
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "models").symlink_to("/etc")
+    with pytest.raises(PipelineError):
+        path_inside(tmp_path / "run", "models/passwd")
+
+
+# Images
+
+WRITABLE = {
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "JPEG": ["L", "RGB", "CMYK"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "F"],
+    "GIF": ["L", "P", "RGB"],
+    "BMP": ["1", "L", "P", "RGB"],
+    "WEBP": ["RGB", "RGBA"],
+    "PPM": ["1", "L", "RGB"],
+    "TGA": ["L", "RGB", "RGBA"],
+}
+
+
+def drawn(mode: str, size: tuple[int, int]) -> Image.Image:
+    "A bar on paper, in any of Pillow's modes."
+    width, height = size
+    pixels = np.full((height, width), 230, np.uint8)
+    pixels[height // 5 : -height // 5 or None, 2 * width // 5 : 3 * width // 5 + 1] = 10
+    picture = Image.fromarray(pixels)
+    if mode == "I;16":
+        return Image.fromarray(pixels.astype(np.uint16) * 257)
+    if mode == "LAB":
+        return Image.merge("LAB", [picture] * 3)
+    return picture.convert(mode)
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+@pytest.mark.parametrize("size", [(1, 1), (2, 700), (28, 28), (64, 64), (900, 3)])
+def test_each_format_and_mode_is_read_or_refused_by_name(kind, size):
+    for mode in WRITABLE[kind]:
+        file = io.BytesIO()
+        drawn(mode, size).save(file, kind)
+        found: list[np.ndarray] = []
+        read = partial(read_digit, file.getvalue(), InferenceSettings(), name=f"{mode}.{kind}")
+        words = refusal(lambda read=read, found=found: found.append(read()), PipelineError)
+        if words:
+            assert f"{mode}.{kind}" in words
+            continue
+        (digit,) = found
+        assert digit.shape == (28, 28)
+        assert digit.dtype == np.uint8
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(WRITABLE)), st.data())
+def test_a_broken_image_is_refused_by_its_name(kind, data):
+    file = io.BytesIO()
+    drawn(WRITABLE[kind][0], (60, 60)).save(file, kind)
+    content = bytearray(file.getvalue())
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    broken = bytes(content[:cut])
+    words = refusal(lambda: read_digit(broken, InferenceSettings(), name="it"), PipelineError)
+    assert not words or "it" in words
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked():
+    import tracemalloc
+
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "PNG")
+    tracemalloc.start()
+    with pytest.raises(PipelineError, match=r"bomb\.png"):
+        read_digit(file.getvalue(), InferenceSettings(), name="bomb.png")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+def test_an_animation_is_read_by_its_first_picture():
+    file = io.BytesIO()
+    first, second = drawn("L", (40, 40)), Image.new("L", (40, 40), 230)
+    first.save(file, "GIF", save_all=True, append_images=[second])
+    one = read_digit(file.getvalue(), InferenceSettings())
+    file = io.BytesIO()
+    first.save(file, "GIF")
+    assert np.array_equal(one, read_digit(file.getvalue(), InferenceSettings()))
+
+
+# Pickles
+
+
+class Bomb:
+    "What somebody would plant: unpickled, it writes a file."
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    assert call("run", *QUICK, "--run-id", "a", folder=folder).code == 3
+    return folder / "artifacts" / "runs" / "a"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models/model.safetensors",
+        "models/model.onnx",
+        "models/model.json",
+        "models/checkpoints/last.safetensors",
+        "data/split.npz",
+        "evaluation/predictions.npz",
+        "evaluation/robustness.npz",
+        "decision.json",
+    ],
+)
+def test_a_planted_pickle_is_never_opened(run, tmp_path, name):
+    folder, mark = tmp_path / "run", tmp_path / "mark"
+    shutil.copytree(run, folder)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    for attempt in (
+        lambda: load_model(folder / "models"),
+        lambda: OnnxClassifier(folder / "models" / "model.onnx"),
+        lambda: read_checkpoint(path),
+    ):
+        try:
+            attempt()
+        except (PipelineError, ValueError, TypeError):
+            continue
+    ended = call("runs", "verify", str(folder), folder=tmp_path)
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    assert not mark.exists()
