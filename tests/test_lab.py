@@ -131,7 +131,13 @@ def lab(checkout, tmp_path_factory) -> Iterator[str]:
         PATH=f"{BIN}:{os.environ['PATH']}",
         JUPYTER_PREFER_ENV_PATH="1",
     )
-    words = ["--no-browser", "--ip=127.0.0.1", "--port=0", "--ServerApp.token=letmein"]
+    words = [
+        "--no-browser",
+        "--ip=127.0.0.1",
+        "--port=0",
+        "--ServerApp.token=letmein",
+        "--expose-app-in-browser",
+    ]
     words += [f"--LabApp.app_settings_dir={settings}", "--allow-root"]
     process = subprocess.Popen(
         [str(BIN / "jupyter"), "lab", *words],
@@ -157,24 +163,27 @@ def open_notebook(browser: Any, lab: str, name: str) -> Any:
     tab = browser.new_page(viewport={"width": 1300, "height": 1000})
     workspace = Path(name).stem  # of its own: else the last page's notebook opens, too
     tab.goto(f"{lab}lab/workspaces/{workspace}/tree/nbs/{name}?token=letmein")
-    tab.wait_for_selector(".jp-NotebookPanel-notebook", timeout=60_000)
-    tab.wait_for_selector("[data-status=idle]", timeout=60_000)
+    opened = "window.jupyterapp?.shell.currentWidget?.context?.path?.endsWith('.ipynb')"
+    tab.wait_for_function(opened, timeout=120_000)
     return tab
 
 
 def run_all_and_save(tab: Any) -> None:
-    "Run All from a clean kernel, to its end, and save."
-    tab.click("li.lm-MenuBar-item:has-text('Run')")
-    tab.click("li.lm-Menu-item:has-text('Run All Cells')")
-    # Each cell has its number, or one of them its error.
-    tab.wait_for_function(
-        "() => { const all = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')];"
-        "const done = all.every(one => /^\\[\\d+\\]:$/.test(one.innerText.trim()));"
-        "return all.length && done || document.querySelector('.jp-OutputArea .ansi-red-fg'); }",
-        timeout=120_000,
+    "Run All from a clean kernel, to its end, and save: the commands behind the menu's items."
+    tab.evaluate(
+        """() => {
+          const run = async () => {
+            const app = window.jupyterapp, panel = app.shell.currentWidget;
+            await panel.context.ready;
+            await panel.sessionContext.ready;
+            await app.commands.execute('notebook:run-all-cells');
+            await panel.context.save();
+          };
+          run().then(() => { window.ended = 'saved'; }, error => { window.ended = String(error); });
+        }"""
     )
-    tab.keyboard.press("Control+s")
-    tab.wait_for_function("!document.querySelector('.lm-TabBar-tab.jp-mod-dirty')", timeout=20_000)
+    tab.wait_for_function("window.ended", timeout=240_000)
+    assert tab.evaluate("window.ended") == "saved"
 
 
 @pytest.mark.parametrize(
