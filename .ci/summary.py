@@ -9,15 +9,16 @@ import json
 import sys
 from pathlib import Path
 
+from mnist_nbdev.files import read_json
+from mnist_nbdev.release import Check, Decision, decision_table
+from mnist_nbdev.runs import run_summary
+
 
 def main(folder: Path, trend: Path | None) -> None:
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    decision = json.loads((folder / "decision.json").read_text(encoding="utf-8"))
+    summary, decision = run_summary(folder), read_json(folder / "decision.json")
+    checks = tuple(Check(**check) for check in decision["checks"])
     print(f"# {summary['status'].capitalize()}: {summary['run_id']}\n")
-    print("| check | outcome | why |\n| --- | --- | --- |")
-    for check in decision["checks"]:
-        why = check["why"].replace("|", "\\|")
-        print(f"| {check['name'].replace('_', ' ')} | {check['outcome']} | {why} |")
+    print(decision_table(Decision(decision["status"], checks)))
     if trend:
         line = {
             "run": summary["run_id"],
@@ -33,7 +34,7 @@ def main(folder: Path, trend: Path | None) -> None:
             past = json.loads(text)
             seconds = "" if past["training_s"] is None else f"{past['training_s']:.1f}"
             print(f"| {past['run']} | {past['status']} | {past['accuracy']:.2%} | {seconds} |")
-    print("\n" + (folder / "model_card.md").read_text(encoding="utf-8").replace("\n# ", "\n## "))
+    print("\n" + (folder / "model_card.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -6,19 +6,19 @@ until the bars show the answer. In headless Chromium, from a server on this comp
 Each of ten trials is a browser of its own, with nothing in its cache.
 """
 
-import functools
-import http.server
 import platform
 import shutil
 import statistics
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-SITE = Path(__file__).parent.parent / "_docs" / "html"
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "tests"))
+from browsing import served  # noqa: E402
+
+SITE = ROOT / "_docs" / "html"
 N_TRIALS = 10
 
 # Times are the browser's own: of the event that moved the pen, and of the change of the answer.
@@ -37,13 +37,6 @@ document.addEventListener("DOMContentLoaded", () => {
   }).observe(document.getElementById("draw-bars"), { subtree: true, attributeFilter: ["style"] });
 });
 """
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    "Serves a folder, without a word."
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 def trial(browser: Browser, address: str) -> tuple[float, list[float]]:  # ms, ms each
@@ -77,11 +70,9 @@ def main() -> int:
     if chromium is None or not (SITE / "draw.html").exists():
         print("This takes Chromium (apt-get install chromium) and the site (make docs).")
         return 2
-    handler = functools.partial(Server, directory=str(SITE))
     loads, firsts, answers = [], [], []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/draw.html"
+    with served(SITE) as site:
+        address = f"{site}draw.html"
         with sync_playwright() as playwright:
             for _ in range(N_TRIALS):
                 flags = ["--no-sandbox", "--disable-gpu"]
@@ -91,7 +82,6 @@ def main() -> int:
                 loads.append(ready)
                 firsts.append(steps[0])
                 answers.append(statistics.median(steps))
-        server.shutdown()
     print(f"{platform.machine()}, median of {N_TRIALS} trials (lowest to highest)")
     print(row("load until ready", loads))
     print(row("answer to a step, a trial's median", answers))

@@ -7,7 +7,6 @@ is none. What stands in docs/*/*.md is written by hand.
 
 import argparse
 import ast
-import json
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from sphinx.cmd.build import main as sphinx
 
 from mnist_nbdev.cli import app
 from mnist_nbdev.config import Settings, environment_variables, setting_fields
+from mnist_nbdev.files import read_json
 
 ROOT = Path(__file__).parent.parent
 WRITTEN = [
@@ -79,7 +79,8 @@ def collect(source: Path, run: Path) -> None:
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, source / name)
     book = Book(ROOT, source)
-    modules = [Module(path) for path in sorted((ROOT / "mnist_nbdev").glob("[a-z]*.py"))]
+    modules = [Module(path) for path in (ROOT / "mnist_nbdev").glob("[a-z]*.py")]
+    modules.sort(key=lambda module: module.notebook)
     know_names(book, modules)
     write_notebooks(book)
     write_run(book, run)
@@ -103,8 +104,9 @@ def know_names(book: Book, modules: list[Module]) -> None:
         "CHANGELOG.md": "changelog.md",
         "SECURITY.md": "explanation/security.md",
         "nbs": "tutorial/index.md",
+        "nbs/pipeline": "pipeline/index.md",
+        "mnist_nbdev": "reference/index.md",
     }
-    book.pages |= {"nbs/pipeline": "pipeline/index.md", "mnist_nbdev": "reference/index.md"}
     for module in modules:
         for name, node in module.public():
             book.names[name] = f"mnist_nbdev.{module.name}"
@@ -122,7 +124,7 @@ def write_notebooks(book: Book) -> None:
 
 def write_run(book: Book, run: Path) -> None:
     "The stage notebooks as the run left them, its report, and what it came to."
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(run / "summary.json")
     words = run_in_words(summary)
     for notebook in sorted((run / "notebooks").glob("*.ipynb")):
         note = f":::{{note}}\n{words} [What it came to](index.md).\n:::\n"
@@ -130,7 +132,7 @@ def write_run(book: Book, run: Path) -> None:
     extra = book.source / "extra" / "pipeline"
     extra.mkdir(parents=True)
     shutil.copy(run / "report.html", extra)
-    decision = json.loads((run / "decision.json").read_text(encoding="utf-8"))
+    decision = read_json(run / "decision.json")
     page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
     page = page.replace("RUN_IN_WORDS", words).replace("CHECKS", checks_list(decision))
     (book.source / "pipeline" / "index.md").write_text(page, encoding="utf-8")
@@ -161,7 +163,7 @@ def write_reference(book: Book, modules: list[Module]) -> None:
         place = f"reference/api/{module.name}.md"
         (book.source / place).write_text(module_page(module, book, place), encoding="utf-8")
     index = folder / "index.md"
-    listed = "\n".join(f"api/{module.name}" for module in sorted(modules, key=lambda m: m.notebook))
+    listed = "\n".join(f"api/{module.name}" for module in modules)
     text = index.read_text(encoding="utf-8").replace("MODULES", listed)
     index.write_text(text, encoding="utf-8")
     settings = settings_page(Settings, environment_variables())

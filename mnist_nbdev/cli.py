@@ -254,7 +254,7 @@ class Mode(str, Enum):
     train = "train"
     evaluate = "evaluate"
 
-# %% ../nbs/17_cli.ipynb #8f7c358e
+# %% ../nbs/17_cli.ipynb #62d94d25
 @app.command("run")
 def run_command(
     config: ConfigOption = None,
@@ -276,8 +276,8 @@ def run_command(
     from mnist_nbdev import pipeline
     from mnist_nbdev.runs import find_run, runs_folder
 
-    for name in pipeline.stale_modules():
-        _say(f"Note: nbs/{name} was edited and is not exported yet: `nbdev_export` makes it run.")
+    for note in pipeline.stale_notes():
+        _say(note)
     if resume is not None:
         if any((config, preset, settings, model, run_id, mode is not Mode.pipeline)):
             raise UsageError("--resume goes on with a run's own settings: leave the others out.")

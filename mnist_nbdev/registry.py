@@ -7,7 +7,7 @@ __all__ = ['JOURNAL', 'HEAD', 'MODEL_NAME', 'Release', 'next_release', 'parse_li
            'read_journal', 'append_release', 'champion', 'previous', 'check_run', 'promote', 'rollback',
            'champion_model', 'evidence_state', 'mlflow_client', 'track_run', 'sync_aliases', 'follow_registry']
 
-# %% ../nbs/14_registry.ipynb #a8fc5724
+# %% ../nbs/14_registry.ipynb #89d7f006
 import getpass
 import json
 import logging
@@ -37,7 +37,7 @@ from mnist_nbdev.files import (
     sweep_temp_files,
     write_sealed_json,
 )
-from .runs import run_settings, run_summary
+from .runs import run_history, run_settings, run_summary
 
 # %% ../nbs/14_registry.ipynb #cae75a4c
 @dataclass(frozen=True)
@@ -426,7 +426,7 @@ def _tags(folder: Path) -> dict[str, str]:
         "mnist_nbdev.status": run_summary(folder)["status"],
     }
 
-# %% ../nbs/14_registry.ipynb #7361f830
+# %% ../nbs/14_registry.ipynb #c5ae882c
 def _log(client: Any, key: str, folder: Path, when: int) -> None:
     from mlflow.entities import Metric, Param
 
@@ -443,9 +443,7 @@ def _figures(folder: Path) -> Iterator[tuple[str, float, int]]:
     for name, value in run_summary(folder).get("metrics", {}).items():
         if isinstance(value, (int, float)):
             yield name, float(value), 0
-    history = folder / "training" / "history.jsonl"
-    for line in history.read_text(encoding="utf-8").splitlines() if history.is_file() else []:
-        epoch = json.loads(line)
+    for epoch in run_history(folder):
         for name, value in epoch.items():
             if name != "epoch" and isinstance(value, (int, float)):
                 yield f"training.{name}", float(value), int(epoch["epoch"])

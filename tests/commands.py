@@ -3,11 +3,14 @@
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+ROOT = Path(__file__).parent.parent
 # Small enough that a whole run takes seconds, on data that come with the packages.
 QUICK = ("--preset", "debug")
 
@@ -22,6 +25,16 @@ class Ended(NamedTuple):
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+def copy_project(names: Iterable[str], folder: Path) -> None:
+    "Copy files and folders of the checkout, as they are committed."
+    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "node_modules")
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder)
 
 
 def environment(**variables: str) -> dict[str, str]:

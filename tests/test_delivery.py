@@ -56,7 +56,7 @@ def test_an_action_is_named_by_its_commit_and_its_version(path):
 
 def test_what_ci_runs_is_there():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    called = re.findall(r"^ *make ([a-z-]+)", script, re.M)
+    called = " ".join(re.findall(r"^ *make ([a-z -]+)$", script, re.M)).split()
     assert {"test", "ci-model", "ci-package", "ci-security", "ci-quality"} <= set(called)
     assert set(called) <= make_targets()
     for name in re.findall(r"@(\.ci/[a-z-]+)", (ROOT / "Makefile").read_text(encoding="utf-8")):

@@ -1,7 +1,6 @@
 """The page where one draws a digit: its preprocessing beside the library's, and in a browser."""
 
 import hashlib
-import importlib.util
 import json
 import re
 import shutil
@@ -29,11 +28,8 @@ N_PICTURES = 200
 @pytest.fixture(scope="module")
 def draw_page() -> Any:
     "docs/draw_page.py, with what it takes from npm in place."
-    spec = importlib.util.spec_from_file_location("draw_page", ROOT / "docs" / "draw_page.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    import draw_page as module  # tests/conftest.py has put docs on the path
+
     try:
         module.fetch_node_modules()
     except SystemExit as error:

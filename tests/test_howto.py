@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,7 +12,7 @@ import nbformat
 import pytest
 import torch
 import yaml
-from commands import environment
+from commands import copy_project, environment
 from PIL import Image
 
 from mnist_nbdev.config import DataSettings
@@ -66,12 +65,7 @@ def listed() -> list[str]:
 def project(tmp_path_factory) -> Path:
     "A copy of the project; what a recipe changes there stays for those that follow."
     folder: Path = tmp_path_factory.mktemp("project")
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder)
+    copy_project(COPIED, folder)
     digit = load_dataset(DataSettings(source="sample"), seed=0).test.images[0]
     Image.fromarray(digit).save(folder / "digit.png")  # which a reader has already
     return folder

@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from commands import environment
+from commands import copy_project, environment
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent
@@ -26,13 +26,7 @@ def checkout(tmp_path_factory) -> Path:
     "A copy of the checkout under a name with a space, as a git repository with this environment."
     folder: Path = tmp_path_factory.mktemp("a clone") / "mnist nbdev"
     folder.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "node_modules")
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy(source, folder)
+    copy_project(COPIED, folder)
     (folder / ".venv").symlink_to(BIN.parent)
     text = (ROOT / ".ci" / "setup").read_text(encoding="utf-8")
     found = re.search(r"^git_habits\(\) \{.*?^\}", text, re.M | re.S)
@@ -46,7 +40,7 @@ def checkout(tmp_path_factory) -> Path:
     return folder
 
 
-def git(folder: Path, *words: str, check: bool = True) -> str:
+def git(folder: Path, *words: str) -> str:
     who = {
         f"GIT_{role}_{what}": "a@b"
         for role in ("AUTHOR", "COMMITTER")
@@ -54,7 +48,7 @@ def git(folder: Path, *words: str, check: bool = True) -> str:
     }
     env = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
     ended = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=check, env=env
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, env=env
     )
     return ended.stdout
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from commands import QUICK, call, environment, start
+from commands import QUICK, call, copy_project, environment, start
 from levels import NOT_SHORT
 
 from mnist_nbdev.files import read_json, sha256_file
@@ -40,12 +40,7 @@ CELLS = [
 @pytest.fixture
 def package(tmp_path):
     "A copy of the package, whose second stage can be changed."
-    for name in ("mnist_nbdev", "config", "nbs", "settings.ini"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, tmp_path)
+    copy_project(["mnist_nbdev", "config", "nbs", "settings.ini"], tmp_path)
     return tmp_path
 
 
