@@ -9,8 +9,9 @@ __all__ = ['ConfigOption', 'PresetOption', 'SetOption', 'JsonOption', 'ModelOpti
            'runs_explain', 'runs_verify', 'runs_replay', 'registry_list', 'registry_show', 'registry_promote',
            'registry_rollback', 'registry_history', 'predict', 'benchmark']
 
-# %% ../nbs/17_cli.ipynb #6dc2f604
+# %% ../nbs/17_cli.ipynb #b8010bc6
 import json
+import signal
 import sys
 from dataclasses import asdict
 from enum import Enum
@@ -112,7 +113,15 @@ def _root(
 ) -> None:
     pass
 
-# %% ../nbs/17_cli.ipynb #416dfc8c
+# %% ../nbs/17_cli.ipynb #74d91a6b
+class _Terminated(SystemExit):
+    "SIGTERM has come; as an exception it lets everything be put away, as Ctrl-C does."
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def main(
     words: list[str] | None = None,  # the command's words; by default the process's
 ) -> int:  # the exit code
@@ -128,6 +137,9 @@ def main(
     except (typer.Abort, KeyboardInterrupt):
         _say("Interrupted.")
         code = 130
+    except _Terminated:
+        _say("Terminated.")
+        code = 143
     except PipelineError as error:
         _log_traceback()
         _say(f"mnist-nbdev: {error}")
@@ -167,9 +179,11 @@ def _log_traceback(unexpected: bool = False) -> str:
         logger.info("traceback of an unexpected error", exc_info=True)
     return "This is a bug in mnist-nbdev; please report it. The traceback is in the log."
 
-# %% ../nbs/17_cli.ipynb #87e277a5
+# %% ../nbs/17_cli.ipynb #2821f369
 def script() -> None:
     "What the installed command calls."
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without it
     sys.exit(main())
 
 # %% ../nbs/17_cli.ipynb #263d4f2c

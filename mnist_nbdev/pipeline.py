@@ -293,14 +293,17 @@ def _champion_answers(run: StageRun, digest: str) -> dict[str, Any]:
     spoiled = spoiled_answers(images[found["chosen"]], classifier.labels)
     return {"answers": classifier.labels(images), "spoiled": spoiled}
 
-# %% ../nbs/16_pipeline.ipynb #e26cb628
+# %% ../nbs/16_pipeline.ipynb #5969993c
 def kernel_main() -> None:
     "What a kernel's process runs: watch the parent, import ahead, then serve the notebook."
     connection_file, *imports = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in imports:
-        with suppress(Exception):  # where one fails, the notebook says so better
+        try:
             importlib.import_module(name)
+        except Exception as error:  # the notebook says so better, unless there is no memory for it
+            if isinstance(error, MemoryError) or "map segment" in str(error):
+                sys.exit(1)
     from ipykernel.kernelapp import IPKernelApp
 
     # File descriptors stay as they are, so that progress bars can reach the terminal.
@@ -548,10 +551,11 @@ def _peak_memory_mb(pid: int) -> float | None:
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)
     return round(int(found.group(1)) / 1000, 1) if found else None
 
-# %% ../nbs/16_pipeline.ipynb #4acd6aae
+# %% ../nbs/16_pipeline.ipynb #354fde7a
 def _explain_failure(stage: Stage, target: Path, error: Exception, watch: _Watch) -> PipelineError:
     where = f"The notebook shows where: {target}."
     name, text = getattr(error, "ename", ""), str(getattr(error, "evalue", error))
+    unfinished = name == "CellExecutionError" and not text.strip()  # ended in the middle of a cell
     if watch.timed_out:
         text = (
             f"Stage {stage.name} was ended after {watch.timeout_s:g} s (pipeline.stage_timeout_s). "
@@ -559,13 +563,13 @@ def _explain_failure(stage: Stage, target: Path, error: Exception, watch: _Watch
         )
     elif name in _errors_for_people():
         return _errors_for_people()[name](text)
-    elif name:
-        text = f"Stage {stage.name} failed: {name}: {text}"
-    elif type(error).__name__ == "DeadKernelError":
+    elif type(error).__name__ == "DeadKernelError" or "Kernel died" in text or unfinished:
         text = (
             f"The kernel of stage {stage.name} died. Often the system has ended it for want of "
             "memory: try a smaller data.batch_size, and pipeline.kernels_ahead=0."
         )
+    elif name:
+        text = f"Stage {stage.name} failed: {name}: {text}"
     elif isinstance(error, PipelineError):
         return error
     else:
@@ -700,7 +704,7 @@ def register_run(
         if settings.registry.track:
             follow_registry(artifacts, [folder])
 
-# %% ../nbs/16_pipeline.ipynb #dbc28014
+# %% ../nbs/16_pipeline.ipynb #559b25e9
 def work_on_run(
     folder: Path,  # a run's folder
     fresh: bool = False,
@@ -721,14 +725,16 @@ def work_on_run(
         kernels = stack.enter_context(
             Kernels(settings.pipeline.kernels_ahead, settings.pipeline.stage_timeout_s)
         )
-        stack.enter_context(signals_go_to(kernels))
         try:
-            run_stages(folder, settings, mode, fresh, kernels)
+            with signals_go_to(kernels):
+                run_stages(folder, settings, mode, fresh, kernels)
+            kernels.raise_if_interrupted()
             summary = finish_run(folder, mode)
         except BaseException as error:
-            stopped = isinstance(error, (PipelineInterrupted, KeyboardInterrupt))
+            stopped = isinstance(error, (PipelineInterrupted, KeyboardInterrupt, SystemExit))
             logger.debug("the run did not end well", exc_info=True)
-            summarise(folder, mode, "interrupted" if stopped else "failed")
+            if not is_finished(folder):  # else its summary is sealed
+                summarise(folder, mode, "interrupted" if stopped else "failed")
             raise
         register_run(folder, settings)
         return summary

@@ -180,16 +180,10 @@ def run_made(tmp: Path, *flags: str) -> object:
         made.append(folder.name.split("-", 2)[-1].rsplit("-", 1)[0])  # without time and digits
         return {}
 
-    class Kernels:
+    class Kernels(pipeline.Kernels):
         def __init__(self, ahead: int, timeout_s: float) -> None:
+            super().__init__(ahead, timeout_s)
             made.extend([ahead, timeout_s])
-
-        def __enter__(self) -> "Kernels":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def interrupt(self, number: int) -> None: ...
 
     (tmp / "all.log").write_text("x" * 1000)
     for number in (1, 2):
