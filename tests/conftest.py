@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 from browsing import CHROMIUM
+from commands import QUICK, call
 
-sys.path.append(str(Path(__file__).parent.parent / "docs"))
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "docs"))
+sys.path[:0] = [str(HERE / "faults" / "hook"), str(HERE / "faults")]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    "Count faults, wherever they are tried, in one table."
+    import tally
+
+    config.pluginmanager.register(tally)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +33,12 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def quick_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "A folder with a quick run, `first`, which nobody changes; other runs may be added."
+    folder = tmp_path_factory.mktemp("project")
+    ended = call("run", *QUICK, "--run-id", "first", folder=folder)
+    assert ended.code == 3, ended.err
+    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import QUICK, call
+from commands import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -221,13 +221,6 @@ class Bomb:
         return (Path.touch, (self.mark,))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    assert call("run", *QUICK, "--run-id", "a", folder=folder).code == 3
-    return folder / "artifacts" / "runs" / "a"
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -241,9 +234,9 @@ def run(tmp_path_factory) -> Path:
         "decision.json",
     ],
 )
-def test_a_planted_pickle_is_never_opened(run, tmp_path, name):
+def test_a_planted_pickle_is_never_opened(quick_project, tmp_path, name):
     folder, mark = tmp_path / "run", tmp_path / "mark"
-    shutil.copytree(run, folder)
+    shutil.copytree(quick_project / "artifacts/runs/first", folder)
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(pickle.dumps(Bomb(mark)))

@@ -13,7 +13,8 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif("MLOPS_DATA_ROOT" not in os.environ, reason="the full MNIST is not here"),
 ]
-FAST = ("--preset", "fast")
+# Other tests run beside: the clock is not what is tried here.
+FAST = ("--preset", "fast", "--set", "release_thresholds.max_inference_time_ms=10000")
 HASTY = ("--set", "training.learning_rate=0.0004", "--set", "registry.track=false")
 
 

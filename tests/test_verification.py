@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import QUICK, call, environment
+from commands import call, environment
 
 from mnist_nbdev.evaluation import evaluate, load_predictions, read_arrays, save_predictions
 from mnist_nbdev.evidence import write_manifest
@@ -28,33 +28,24 @@ from mnist_nbdev.verification import changed_files, release_evidence, verify_run
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    "A folder in which one quick run was made."
-    folder = tmp_path_factory.mktemp("project")
-    ended = call("run", *QUICK, "--run-id", "first", folder=folder)
-    assert ended.code == 3, ended.err
-    return folder
-
-
 @pytest.fixture
-def run(project, tmp_path):
+def run(quick_project, tmp_path):
     "A copy of the run to spoil."
-    return Path(shutil.copytree(project / "artifacts/runs/first", tmp_path / "first"))
+    return Path(shutil.copytree(quick_project / "artifacts/runs/first", tmp_path / "first"))
 
 
-def test_a_finished_run_proves_itself(project):
-    ended = call("runs", "verify", "first", folder=project)
+def test_a_finished_run_proves_itself(quick_project):
+    ended = call("runs", "verify", "first", folder=quick_project)
     assert ended.code == 0, ended.err
     assert "first proves itself" in ended.out
     assert "rejected" in ended.out
-    assert call("runs", "verify", "first", "--json", folder=project).json == {
+    assert call("runs", "verify", "first", "--json", folder=quick_project).json == {
         "run": "first",
         "differences": [],
     }
 
 
-def test_it_is_verified_without_torch_and_without_a_network(project):
+def test_it_is_verified_without_torch_and_without_a_network(quick_project):
     program = (
         "import importlib.abc, socket, sys\n"
         "class NoTorch(importlib.abc.MetaPathFinder):\n"
@@ -66,7 +57,7 @@ def test_it_is_verified_without_torch_and_without_a_network(project):
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=project,
+        cwd=quick_project,
         env=environment(),
         capture_output=True,
         text=True,
@@ -155,23 +146,23 @@ def forge(run: Path) -> None:
     write_manifest(run)
 
 
-def test_answers_that_the_model_never_gave_are_found_where_the_images_are(project):
-    run = project / "artifacts/runs/forged"
-    shutil.copytree(project / "artifacts/runs/first", run)
-    assert call("runs", "verify", "forged", "--deep", folder=project).code == 0
+def test_answers_that_the_model_never_gave_are_found_where_the_images_are(quick_project):
+    run = quick_project / "artifacts/runs/forged"
+    shutil.copytree(quick_project / "artifacts/runs/first", run)
+    assert call("runs", "verify", "forged", "--deep", folder=quick_project).code == 0
     forge(run)
-    assert call("runs", "verify", "forged", folder=project).code == 0  # it agrees with itself
-    ended = call("runs", "verify", "forged", "--deep", folder=project)
+    assert call("runs", "verify", "forged", folder=quick_project).code == 0  # it agrees with itself
+    ended = call("runs", "verify", "forged", "--deep", folder=quick_project)
     assert ended.code == 1
     assert "model.onnx says something else" in ended.out
 
 
-def test_a_replay_gives_the_same_bits(project):
-    ended = call("runs", "replay", "first", "--json", folder=project)
+def test_a_replay_gives_the_same_bits(quick_project):
+    ended = call("runs", "replay", "first", "--json", folder=quick_project)
     assert ended.code == 0, ended.err
     outcomes = {row["what"]: row["outcome"] for row in ended.json}
     assert set(outcomes.values()) == {"same"}, ended.json
     assert {"models/model.safetensors", "models/model.onnx", "decision"} < outcomes.keys()
-    runs = call("runs", "list", "--json", folder=project).json
+    runs = call("runs", "list", "--json", folder=quick_project).json
     assert "first" in [row["run_id"] for row in runs]
     assert len([row for row in runs if "debug" in row["run_id"]]) == 0  # it stands elsewhere

@@ -57,7 +57,7 @@ def weights(run):
 def checkpoint(run):
     (path,) = sorted((run / "models/checkpoints").glob("*.safetensors"))[-1:]
     tensors, numbers = read_checkpoint(path)
-    return [value.numpy().tobytes() for value in tensors.values()], numbers
+    return {name: value.numpy().tobytes() for name, value in tensors.items()}, numbers
 
 
 def answers(run):

@@ -98,7 +98,9 @@ def resumed(folder: Path, whole) -> str:
 def test_ended_at_any_moment_and_resumed_a_run_ends_the_same(what, whole, tmp_path, tally, many):
     expected, operations = whole
     chance = random.Random(what)
-    moments = [chance.randint(1, operations) for _ in range(many(1, 70, ci=7))]
+    edges = [3, operations - 20]  # before the first stage, and after the last
+    moments = edges[: many(0, 2, ci=2)]
+    moments += [chance.randint(1, operations) for _ in range(many(1, 68, ci=5))]
     folders = [tmp_path / f"{number}-{moment}" for number, moment in enumerate(moments)]
     for folder in folders:
         folder.mkdir()

@@ -56,12 +56,13 @@ def test_a_stage_that_misbehaves_is_ended_and_cleaned_up(cell, package, tally):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(cell))
     nbformat.write(notebook, path)
-    soon = ("--set", "pipeline.stage_timeout_s=25", "--mode", "train", "--run-id", "a")
-    ended = call("run", *QUICK, *soon, folder=package, PYTHONPATH=str(package))
-    words = MISBEHAVIOUR[cell]
+    limit = f"pipeline.stage_timeout_s={25 if 'sleep(600)' in cell else 120}"
+    words = ("--set", limit, "--mode", "train", "--run-id", "a")
+    ended = call("run", *QUICK, *words, folder=package, PYTHONPATH=str(package))
+    expected = MISBEHAVIOUR[cell]
     saved = package / "artifacts/runs/a/notebooks/2_train.ipynb"
     lost = ""
-    if ended.code != (1 if words else 0) or words not in ended.err:
+    if ended.code != (1 if expected else 0) or expected not in ended.err:
         lost = f"exit code {ended.code}: {ended.err[-1500:]}"
     elif "Traceback" in ended.err:
         lost = f"a traceback: {ended.err[-1500:]}"
@@ -149,6 +150,9 @@ PLACES = {
     "no HOME": {"HOME": "/nonexistent"},
     "a working folder that is a link": {},
     "umask 077": {},
+    "a HOME that cannot be written": {"HOME": "/proc"},
+    "a relative folder of the artifacts": {"MLOPS_PATHS_ARTIFACTS": "../elsewhere/artifacts"},
+    "a terminal": {},  # the other places have none
 }
 
 

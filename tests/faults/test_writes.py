@@ -352,4 +352,5 @@ def test_refused_at_each_operation_the_old_file_stays_and_the_error_says_why(
 
 
 def names_cause(said: str, refusal: str) -> bool:
-    return os.strerror(getattr(errno, refusal)) in said
+    taken = refusal == "EACCES" and "is in use by" in said  # so POSIX refuses a lock that is held
+    return taken or os.strerror(getattr(errno, refusal)) in said
