@@ -1,50 +1,101 @@
-# Two images from one file:
-#   docker build --target training   -t mnist-mlops:train .   the whole pipeline
-#   docker build --target production -t mnist-mlops:prod .    predicts with a released model, rechecks runs; no torch
-# The CPU wheels of torch, a tenth of the size: --build-arg TORCH_INDEX=URL
+# Four images from one file:
+#   docker build --target production  -t mnist-mlops:prod .   predicts with a released model, rechecks runs; no torch
+#   docker build --target training    -t mnist-mlops:train .  the whole pipeline
+#   docker build --target evaluation  -t mnist-mlops:eval .   the same packages; judges a trained model
+#   docker build --target development -t mnist-mlops:dev .    JupyterLab on the project folder
+# All packages come from the lock files, each checked against its hash. torch's CPU wheels, a tenth of the size,
+# have other hashes than PyPI's: --build-arg TORCH_INDEX=URL trusts that index for torch alone.
 ARG BASE_IMAGE=ubuntu:22.04
 
 FROM ${BASE_IMAGE} AS base
-ENV DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:$PATH
-RUN apt-get update && apt-get install -y --no-install-recommends python3 \
-    && rm -rf /var/lib/apt/lists/*
+LABEL org.opencontainers.image.title="mnist-nbdev" \
+      org.opencontainers.image.description="Notebooks that train MNIST digits and decide whether the model may ship" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/mnist-nbdev/mnist-nbdev"
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/*
 WORKDIR /app
-# /app/artifacts is usually mounted; whoever runs the container may write into the rest.
-RUN mkdir -p artifacts data logs && chmod 1777 /app artifacts data logs
-ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
+# Usually mounted. Whoever runs the container, under whatever number, may write into them.
+RUN mkdir artifacts data logs && chown 1000:1000 . artifacts data logs && chmod 1777 . artifacts data logs
+# There is no home: what packages keep for themselves goes where everything is temporary.
+ENV HOME=/tmp
 
 FROM base AS build
-RUN apt-get update && apt-get install -y --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/*
-RUN python3 -m venv /opt/venv && pip install --upgrade pip "setuptools>=77" wheel
-COPY settings.ini setup.py pyproject.toml README.md LICENSE /src/
-COPY mnist_nbdev /src/mnist_nbdev
-COPY config /src/config
-COPY nbs/pipeline /src/nbs/pipeline
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* && python3 -m venv /opt/venv
+COPY *.lock /src/
 
 FROM build AS build-production
+RUN pip install --require-hashes -r /src/requirements-production.lock
+COPY . /src
+# Nobody installs or tests packages there.
 RUN pip install --no-deps --no-build-isolation /src \
-    && pip install numpy scipy scikit-learn onnx onnxruntime pillow pydantic PyYAML typer tqdm filelock \
-    # Nobody installs or tests packages there.
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
-    && pip uninstall -y --quiet setuptools wheel pip
+    && pip uninstall -y --quiet setuptools pip
 
-FROM build AS build-training
+FROM build AS build-torch
 ARG TORCH_INDEX=""
-RUN if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" torch torchvision; fi \
-    && pip install --no-build-isolation /src
+# The lock's version for each Python, from that index; then the locks without torch and what PyPI's torch brings.
+RUN if [ -n "$TORCH_INDEX" ]; then \
+      grep -oE '^(torch|torchvision)==[^\\]+' /src/requirements.lock >/src/torch \
+      && pip install --no-deps --index-url "$TORCH_INDEX" -r /src/torch \
+      && for lock in /src/requirements.lock /src/requirements-development.lock; do \
+        awk '/^[a-z0-9]/ {skip = /^(torch|torchvision|triton|nvidia-|cuda-)/} !skip' "$lock" >/src/rest \
+        && mv /src/rest "$lock" || exit 1; \
+      done; \
+    fi
+
+FROM build-torch AS build-training
+RUN pip install --require-hashes -r /src/requirements.lock
+COPY . /src
+RUN pip install --no-deps --no-build-isolation /src
+
+FROM build-torch AS build-development
+RUN pip install --require-hashes -r /src/requirements-development.lock
+# In place: the package is the project folder, which is usually mounted there.
+COPY . /app
+RUN pip install --no-deps --no-build-isolation --editable /app
 
 FROM base AS production
 COPY --from=build-production /opt/venv /opt/venv
+VOLUME ["/app/artifacts", "/app/data", "/app/logs"]
 USER 1000:1000
+HEALTHCHECK --interval=60s --timeout=20s CMD ["mnist-nbdev", "config", "show", "--json"]
 ENTRYPOINT ["mnist-nbdev"]
 CMD ["--help"]
 
+# A mounted folder belongs to whoever made it. The entrypoint begins as root, which may write into any, and gives
+# itself up for that owner before anything runs.
 FROM base AS training
 COPY --from=build-training /opt/venv /opt/venv
-# A mounted artifacts folder belongs to whoever made it: root is needed to write into any of them,
-# and gives itself up for that owner before anything runs.
 COPY --chmod=755 docs/docker-entrypoint /usr/local/bin/docker-entrypoint
-ENTRYPOINT ["docker-entrypoint"]
+VOLUME ["/app/artifacts", "/app/data", "/app/logs"]
+HEALTHCHECK --interval=60s --timeout=20s CMD ["mnist-nbdev", "config", "show", "--json"]
+ENTRYPOINT ["docker-entrypoint", "/app/artifacts", "mnist-nbdev"]
 CMD ["run", "--exit-zero"]
+
+FROM training AS evaluation
+CMD ["run", "--exit-zero", "--mode", "evaluate"]
+
+FROM base AS development
+# The notebooks' filters and merges are git's; make runs what CI runs.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends git make \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/*
+COPY --from=build-development /opt/venv /opt/venv
+COPY --chmod=755 docs/docker-entrypoint /usr/local/bin/docker-entrypoint
+COPY --chown=1000:1000 . .
+EXPOSE 8888
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
+    CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8888/api')"]
+ENTRYPOINT ["docker-entrypoint", "/app"]
+# The token is JUPYTER_TOKEN, or a new one, which the log shows. Root is who runs a rootless engine, outside.
+CMD ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--allow-root", "--ServerApp.root_dir=/app"]

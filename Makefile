@@ -11,9 +11,10 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 ARGS ?=
 PORT ?= 8000
+BASE ?= HEAD~1
 
 .PHONY: help setup setup-dev run test test-nbdev test-pytest test-faults check lab docs docs-serve mlflow bench bench-full gate-error clean \
-  ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-model ci-performance ci-docs release-check
+  ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-images ci-model ci-performance ci-docs lock release-check
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +47,7 @@ test-nbdev: setup-dev
 
 test-pytest: setup-dev
 	@echo "== pytest"
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --cov --cov-report=term $(ARGS)
 
 test-faults: setup-dev  ## break runs on purpose, for an hour or two; the table goes into the documentation
 	@FAULTS=long FAULT_TABLE=docs/explanation/faults.txt $(BIN)/python -m pytest tests/faults $(ARGS)
@@ -90,25 +91,35 @@ ci-quality: ci-tools check  ## style, types, generated files, workflows
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose*.yml
+	@$(BIN)/python .ci/lock.py --check
 
 ci-test: test-nbdev test-pytest  ## every test, with coverage
 
 ci-security: ci-tools  ## bandit, secrets, licences, bill of materials
 	@.ci/security
 
-ci-audit: ci-tools  ## known holes in what is installed; asks the network
+ci-audit: ci-tools  ## known holes in what is installed and locked; asks the network
 	@$(BIN)/pip-audit --strict --skip-editable
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 ci-package: ci-tools  ## wheel and sdist: built, checked, run with no network
 	@.ci/package
 
+ci-images:  ## build the four images with Docker, and use each; TORCH_INDEX=URL for torch's CPU wheels
+	@TORCH_INDEX='$(TORCH_INDEX)' .ci/images
+
 ci-model: setup  ## train on the full MNIST, decide, verify, take over
 	@.ci/model
 
-ci-performance: setup-dev  ## speed and accuracy beside what else one could use
-	@$(BIN)/python benchmarks/bench.py
+ci-performance: setup-dev  ## is it slower than another commit? BASE=HEAD~1
+	@$(BIN)/python benchmarks/compare.py $(BASE) --out _docs/performance.md
 
 ci-docs: docs  ## the site; its browser tests are in ci-test
+
+lock: ci-tools  ## write the lock files anew, from settings.ini; ARGS=--upgrade takes newer packages
+	@$(BIN)/python .ci/lock.py $(ARGS)
 
 release-check: setup-dev  ## say what is missing for a release
 	@.ci/release-check

@@ -30,6 +30,8 @@ COPIED = [
     "pyproject.toml",
     "README.md",
     "Dockerfile",
+    "docker-compose.yml",
+    "docker-compose.gpu.yml",
 ]
 # What makes a recipe quick: the sample, one epoch, and no database.
 QUICK = {
