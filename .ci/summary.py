@@ -8,10 +8,41 @@ The trend file gets a line for this run, and its last thirty are shown.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from mnist_nbdev.files import read_json
 from mnist_nbdev.release import Check, Decision, decision_table
-from mnist_nbdev.runs import run_summary
+from mnist_nbdev.runs import run_history, run_summary
+
+
+def chart(title: str, values: list[float]) -> str:
+    "A line that GitHub draws, in percent."
+    percent = ", ".join(f"{100 * value:.3f}" for value in values)
+    return (
+        f'\n```mermaid\nxychart-beta\n  title "{title}"\n'
+        f'  x-axis 1 --> {len(values)}\n  y-axis "%"\n  line [{percent}]\n```\n'
+    )
+
+
+def show_trend(trend: Path, summary: dict[str, Any]) -> None:
+    "Add a run to those of before, and show the last ones."
+    line = {
+        "run": summary["run_id"],
+        "status": summary["status"],
+        "accuracy": summary["metrics"]["accuracy"],
+        "training_s": summary["seconds"].get("2_train"),
+    }
+    known = trend.read_text(encoding="utf-8") if trend.exists() else ""
+    trend.write_text(known + json.dumps(line) + "\n", encoding="utf-8")
+    lines = trend.read_text(encoding="utf-8").splitlines()[-30:]
+    runs = [json.loads(text) for text in lines]
+    print("\n## The last runs\n")
+    if len(runs) > 1:
+        print(chart("Test accuracy, run by run", [run["accuracy"] for run in runs]))
+    print("| run | decision | accuracy | training, s |\n| --- | --- | ---: | ---: |")
+    for run in runs:
+        seconds = "" if run["training_s"] is None else f"{run['training_s']:.1f}"
+        print(f"| {run['run']} | {run['status']} | {run['accuracy']:.2%} | {seconds} |")
 
 
 def main(folder: Path, trend: Path | None) -> None:
@@ -19,21 +50,11 @@ def main(folder: Path, trend: Path | None) -> None:
     checks = tuple(Check(**check) for check in decision["checks"])
     print(f"# {summary['status'].capitalize()}: {summary['run_id']}\n")
     print(decision_table(Decision(decision["status"], checks)))
+    history = run_history(folder)
+    if len(history) > 1:
+        print(chart("Validation accuracy by epoch", [e["validation_accuracy"] for e in history]))
     if trend:
-        line = {
-            "run": summary["run_id"],
-            "status": summary["status"],
-            "accuracy": summary["metrics"]["accuracy"],
-            "training_s": summary["seconds"].get("2_train"),
-        }
-        known = trend.read_text(encoding="utf-8") if trend.exists() else ""
-        trend.write_text(known + json.dumps(line) + "\n", encoding="utf-8")
-        print("\n## The last runs\n\n| run | decision | accuracy | training, s |")
-        print("| --- | --- | ---: | ---: |")
-        for text in trend.read_text(encoding="utf-8").splitlines()[-30:]:
-            past = json.loads(text)
-            seconds = "" if past["training_s"] is None else f"{past['training_s']:.1f}"
-            print(f"| {past['run']} | {past['status']} | {past['accuracy']:.2%} | {seconds} |")
+        show_trend(trend, summary)
     print("\n" + (folder / "model_card.md").read_text(encoding="utf-8"))
 
 

@@ -1,6 +1,9 @@
 """What surrounds the code: workflows, make targets, and the promises of SECURITY.md."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +59,7 @@ def test_an_action_is_named_by_its_commit_and_its_version(path):
 
 def test_what_ci_runs_is_there():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    called = " ".join(re.findall(r"^ *make ([a-z -]+)$", script, re.M)).split()
+    called = " ".join(re.findall(r"^(?: *|[A-Z]+=\w+ )make ([a-z -]+)$", script, re.M)).split()
     assert {"test", "ci-model", "ci-package", "ci-security", "ci-quality"} <= set(called)
     assert set(called) <= make_targets()
     for name in re.findall(r"@(\.ci/[a-z-]+)", (ROOT / "Makefile").read_text(encoding="utf-8")):
@@ -70,3 +73,19 @@ def test_each_promise_of_security_md_names_a_test_that_exists():
     known = set(re.findall(r"^def (test_\w+)", "\n".join(sources), re.M))
     assert len(named) > 10
     assert named <= known, named - known
+
+
+def test_the_summary_of_a_job_shows_the_decision_and_the_trend(quick_project, tmp_path):
+    trend = tmp_path / "trend.jsonl"
+    past = {"run": "yesterday", "status": "approved", "accuracy": 0.995, "training_s": None}
+    trend.write_text(json.dumps(past) + "\n")
+    run = quick_project / "artifacts" / "runs" / "first"
+    words = [sys.executable, ROOT / ".ci" / "summary.py", run, trend]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("# Rejected: first\n")
+    assert "| **failed** | data |" in said
+    assert "| yesterday | approved | 99.50% |  |" in said
+    assert re.search(r"line \[99\.500, \d\d\.\d{3}\]", said), "the chart of the accuracies"
+    assert [json.loads(line)["run"] for line in trend.read_text().splitlines()] == [
+        *("yesterday", "first")
+    ]
