@@ -77,7 +77,6 @@ from .release import decide, decision_json
 from .report import write_report
 from .robustness import ROBUSTNESS_TYPES, spoiled_answers
 from mnist_nbdev.runs import (
-    MODES,
     STAGES,
     Stage,
     create_run,
@@ -86,6 +85,7 @@ from mnist_nbdev.runs import (
     main_metrics,
     merge_timing,
     new_run_id,
+    planned_stages,
     publish_latest,
     read_stage_record,
     reuse_stage,
@@ -216,7 +216,7 @@ def _open_scratch(stage: str, layers: Mapping[str, Value]) -> StageRun:
     artifacts = project_path(settings.paths.artifacts)
     sweep_scratch(artifacts)
     folder = artifacts / "scratch" / new_run_id(f"scratch-{stage}")
-    create_run(folder, ResolvedSettings(settings, {}), {"mode": "scratch"})
+    create_run(folder, ResolvedSettings(settings, {}), {"mode": "pipeline"})
     earlier = list(STAGES)[: list(STAGES).index(stage)]
     if earlier:
         print(f"A scratch run on the sample, in {folder}; first: {', '.join(earlier)}.")
@@ -601,13 +601,13 @@ def run_stages(
     kernels: Kernels,
 ) -> None:
     "Do every stage of a run that is not done yet. Raises `PipelineError` where one fails."
-    stages = [STAGES[name] for name in MODES[mode]]
+    stages = _stages_known_here(folder)
     hashes = {name: sha256_file(folder / name) for name in _given_files(folder, mode)}
     for number, stage in enumerate(stages):
         kernels.raise_if_interrupted()
         began = time.perf_counter()
         key = stage_key(stage, settings, hashes)
-        record = read_stage_record(folder, stage)
+        record = read_stage_record(folder, stage.name)
         if record and record["key"] == key:
             logger.info(f"{stage.name} is done already")
             hashes |= record["outputs"]
@@ -626,6 +626,17 @@ def run_stages(
             key = stage_key(stage, settings, hashes)  # the data are there now
             hashes |= write_stage_record(folder, stage, key, added, why)
         merge_timing(folder, {"stages": {stage.name: round(time.perf_counter() - began, 3)}})
+
+
+def _stages_known_here(folder: Path) -> list[Stage]:
+    planned = planned_stages(folder)
+    for name in planned:
+        if name not in STAGES:
+            raise PipelineError(
+                f"The run {folder.name} was begun with a stage {name}, and there is none here. "
+                "Finish it with the version that it was begun with, or start a new run."
+            )
+    return [STAGES[name] for name in planned]
 
 
 def _timing(folder: Path) -> dict[str, Any]:
@@ -934,6 +945,6 @@ def explain_stages(
             rows.append(
                 {"stage": stage.name, "action": "reuse", "why": f"the same as in {source.name}"}
             )
-            record = read_stage_record(source, stage)
+            record = read_stage_record(source, stage.name)
             hashes |= record["outputs"] if record else {}
     return rows

@@ -42,7 +42,7 @@ from mnist_nbdev.robustness import (
     judge_robustness,
     robustness_figures,
 )
-from .runs import STAGES, main_metrics, read_stage_record, run_settings
+from .runs import main_metrics, planned_stages, read_stage_record, run_settings
 
 # %% ../nbs/13_verification.ipynb #2e584048
 def release_evidence(
@@ -185,11 +185,11 @@ def recorded_files(
 ) -> dict[str, bool]:  # name -> whether it is there as its stage left it
     "The files of all stages before the release."
     files: dict[str, bool] = {}
-    for stage in list(STAGES.values())[:-1]:
-        record = folder / "stages" / f"{stage.name}.json"
-        if stage.name == "2_train" and not record.is_file():
-            continue  # an existing model was evaluated: 3_export names its files
-        files[f"stages/{stage.name}.json"] = read_stage_record(folder, stage) is not None
+    for stage in planned_stages(folder):
+        if stage == "5_release":
+            continue
+        record = folder / "stages" / f"{stage}.json"
+        files[f"stages/{stage}.json"] = read_stage_record(folder, stage) is not None
         outputs: dict[str, str] = {}
         with suppress(PipelineError):
             outputs = read_sealed_json(record)["outputs"]
@@ -248,7 +248,7 @@ def changed_files(
 # %% ../nbs/13_verification.ipynb #61c56921
 def _stage_differences(folder: Path) -> Iterator[str]:
     for name, intact in recorded_files(folder).items():
-        if not intact and (folder / "decision.json").is_file():
+        if not intact:
             yield f"{name} is not as its stage left it."
 
 

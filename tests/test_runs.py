@@ -10,7 +10,7 @@ import pytest
 from commands import QUICK, call, children, read_until, start, wait_for_end
 from safetensors.numpy import load_file
 
-from mnist_nbdev.files import read_json, sha256_file
+from mnist_nbdev.files import read_json, read_sealed_json, sha256_file, write_sealed_json
 from mnist_nbdev.report import safe_html
 
 pytestmark = pytest.mark.integration
@@ -330,6 +330,18 @@ def test_a_finished_run_is_not_written_to_again(project):
     ended = call("run", *QUICK, "--run-id", "first", folder=folder)
     assert ended.code == 2
     assert "There is a run first already" in ended.err
+
+
+def test_a_run_with_a_stage_that_there_is_no_more_is_not_gone_on_with(project):
+    run = run_folder(project[0], "older")
+    shutil.copytree(run_folder(project[0], "first"), run)
+    (run / "manifest.json").unlink()
+    request = read_sealed_json(run / "request.json")
+    write_sealed_json(run / "request.json", {**request, "stages": ["1_data", "2_label"]})
+    ended = call("run", "--resume", "older", folder=project[0])
+    assert ended.code == 1
+    assert "was begun with a stage 2_label, and there is none here" in ended.err
+    shutil.rmtree(run)
 
 
 def test_a_stage_that_fails_says_so_and_keeps_what_was_done(project):

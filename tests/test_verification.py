@@ -22,7 +22,7 @@ from mnist_nbdev.files import (
 )
 from mnist_nbdev.release import decide, decision_json
 from mnist_nbdev.robustness import ROBUSTNESS_TYPES, robustness_figures
-from mnist_nbdev.runs import main_metrics, run_settings
+from mnist_nbdev.runs import STAGES, Stage, main_metrics, run_settings
 from mnist_nbdev.verification import changed_files, release_evidence, verify_run
 
 pytestmark = pytest.mark.integration
@@ -43,6 +43,18 @@ def test_a_finished_run_proves_itself(quick_project):
         "run": "first",
         "differences": [],
     }
+
+
+def test_a_stage_that_the_project_gets_later_leaves_earlier_runs_as_they_are(run, monkeypatch):
+    later = Stage("4_noise", (), (), ("noise/",), ())
+    monkeypatch.setitem(STAGES, later.name, later)
+    assert verify_run(run) == []
+
+
+def test_a_stage_s_record_that_is_missing_is_named(run):
+    (run / "stages/2_train.json").unlink()
+    write_manifest(run)
+    assert "stages/2_train.json is not as its stage left it." in verify_run(run)
 
 
 def test_it_is_verified_without_torch_and_without_a_network(quick_project):

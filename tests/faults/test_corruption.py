@@ -20,7 +20,7 @@ from mnist_nbdev.inference import OnnxClassifier
 from mnist_nbdev.model import load_model
 from mnist_nbdev.registry import champion_model, promote, read_journal
 from mnist_nbdev.robustness import ROBUSTNESS_TYPES
-from mnist_nbdev.runs import STAGES, read_stage_record, run_settings
+from mnist_nbdev.runs import read_stage_record, run_settings
 from mnist_nbdev.training import read_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -96,7 +96,7 @@ READERS = {
 
 def stage(run, name):
     "What a later run would take over; None where it would run the stage again."
-    return read_stage_record(run, STAGES[name])
+    return read_stage_record(run, name)
 
 
 def damaged(content: bytes, chance: random.Random, cut: bool) -> bytes:

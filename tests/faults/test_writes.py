@@ -194,7 +194,7 @@ class StageRecord:
         write_stage_record(folder / "run", STAGES["1_data"], {"a": 1}, {}, "no earlier run")
 
     def state(self, folder):
-        record = read_stage_record(folder / "run", STAGES["1_data"])
+        record = read_stage_record(folder / "run", "1_data")
         return "before" if record is None else "after"
 
 
