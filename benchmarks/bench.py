@@ -15,7 +15,7 @@ stopped, unless code, packages or processor are others by then.
 import argparse
 import json
 import statistics
-import subprocess
+import subprocess  # nosec B404
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -173,7 +173,7 @@ def identity(row: Row, seed: int) -> str:
 def measure(row: Row, seed: int) -> dict[str, Any]:
     "One trial, in its own process."
     words = [sys.executable, str(HERE / "trial.py"), json.dumps({**row.trial, "seed": seed})]
-    ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)  # nosec B603
     return json.loads(ended.stdout.splitlines()[-1])
 
 

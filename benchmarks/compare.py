@@ -11,7 +11,7 @@ fails when even its lower end is above the allowed ratio; the exit code is 1 the
 import argparse
 import contextlib
 import os
-import subprocess
+import subprocess  # nosec B404
 import sys
 import tempfile
 import time
@@ -85,7 +85,7 @@ def checkout(commit: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "base"
         git = ("git", "-C", str(ROOT), "worktree")
-        added = subprocess.run(
+        added = subprocess.run(  # nosec B603
             [*git, "add", "--quiet", "--detach", str(folder), commit],
             capture_output=True,
             text=True,
@@ -96,13 +96,13 @@ def checkout(commit: str) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+            subprocess.run([*git, "remove", "--force", str(folder)], check=True)  # nosec B603
 
 
 def seconds(words: tuple[str, ...], tree: Path, folder: Path) -> float:
     "How long a command of a checkout takes, in a folder of its own."
     began = time.perf_counter()
-    ended = subprocess.run(
+    ended = subprocess.run(  # nosec B603
         [sys.executable, "-m", "mnist_nbdev", *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(tree)},
