@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import environment
 
 pytestmark = pytest.mark.security
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,43 @@ def test_what_ci_runs_is_there():
     assert set(called) <= make_targets()
     for name in re.findall(r"@(\.ci/[a-z-]+)", (ROOT / "Makefile").read_text(encoding="utf-8")):
         assert (ROOT / name).stat().st_mode & 0o100, f"{name} is not executable"
+
+
+FORM = {"MODE": "pipeline", "PRESET": "fast", "EPOCHS": "3", "MIN_ACCURACY": "0.99"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments"),
+    [
+        ({}, "--mode pipeline --preset fast {} --set training.epochs=3"),
+        ({"EPOCHS": "0"}, "--mode pipeline --preset fast {}"),
+        ({"MODE": "evaluate"}, "--mode evaluate --preset fast {}"),
+    ],
+)
+def test_a_form_s_fields_become_arguments(changed, arguments):
+    said = subprocess.run(
+        [ROOT / ".ci" / "arguments"],
+        env=environment(**{**FORM, **changed}),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    threshold = "--set release_thresholds.min_accuracy=0.99"
+    assert said == f"arguments={arguments.format(threshold)}\n"
+
+
+@pytest.mark.parametrize("field", FORM)
+@pytest.mark.parametrize("text", ["", "$(id)", "fast --fresh", "0.99\nmore=1", "-1", "1.5"])
+def test_a_form_s_field_of_another_form_is_refused(field, text):
+    ended = subprocess.run(
+        [ROOT / ".ci" / "arguments"],
+        env=environment(**{**FORM, field: text}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert text in ended.stderr
 
 
 def test_each_promise_of_security_md_names_a_test_that_exists():
