@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['ConfigOption', 'PresetOption', 'SetOption', 'JsonOption', 'ModelOption', 'app', 'config_app', 'data_app', 'runs_app',
-           'RunArgument', 'registry_app', 'WhyOption', 'main', 'script', 'config_show', 'config_schema', 'config_env',
-           'data_fetch', 'data_check', 'Mode', 'run_command', 'closing_words', 'runs_list', 'runs_show', 'runs_compare',
-           'runs_explain', 'runs_verify', 'runs_replay', 'registry_list', 'registry_show', 'registry_promote',
-           'registry_rollback', 'registry_history', 'predict', 'benchmark']
+           'LEAST_MEMORY_MB', 'RunArgument', 'registry_app', 'WhyOption', 'main', 'script', 'config_show',
+           'config_schema', 'config_env', 'data_fetch', 'data_check', 'Mode', 'require_memory', 'run_command',
+           'closing_words', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain', 'runs_verify', 'runs_replay',
+           'registry_list', 'registry_show', 'registry_promote', 'registry_rollback', 'registry_history', 'predict',
+           'benchmark']
 
 # %% ../nbs/17_cli.ipynb #b8010bc6
 import json
@@ -268,6 +269,23 @@ class Mode(str, Enum):
     train = "train"
     evaluate = "evaluate"
 
+# %% ../nbs/17_cli.ipynb #a8a78a73
+LEAST_MEMORY_MB = 1500  # with less, not even the first kernel starts
+
+
+def require_memory() -> None:
+    "Raise `PipelineError` where the shell allows a process too little memory (`ulimit -v`)."
+    if sys.platform == "win32":
+        return  # which has no such limit
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY_MB * 1e6:
+        raise PipelineError(
+            f"A process may take {limit / 1e6:,.0f} MB of memory here (ulimit -v), and a run needs "
+            f"{LEAST_MEMORY_MB:,} MB to begin with. Raise the limit."
+        )
+
 # %% ../nbs/17_cli.ipynb #62d94d25
 @app.command("run")
 def run_command(
@@ -287,6 +305,7 @@ def run_command(
     as_json: JsonOption = False,
 ) -> int:
     "Run the stages; without arguments, all of them on the defaults."
+    require_memory()  # before the imports, which need some
     from mnist_nbdev import pipeline
     from mnist_nbdev.runs import find_run, runs_folder
 

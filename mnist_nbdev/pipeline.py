@@ -468,7 +468,7 @@ class Kernels:
         self._pool = ThreadPoolExecutor(max_workers=max(ahead, 1))
         self._waiting: dict[str, Future[StageKernel]] = {}
         self._current: StageKernel | None = None
-        self._signal = 0
+        self._signals: list[int] = []  # that have come
 
     def __enter__(self) -> "Kernels":
         return self
@@ -513,17 +513,19 @@ class Kernels:
             self._current = None
 
     def interrupt(self, signal_number: int) -> None:
-        "Ask the running stage to stop; the second time, do not ask."
-        again, self._signal = bool(self._signal), signal_number
+        "Ask the running stage to stop; the second time, end it; the third, wait for nothing."
+        self._signals.append(signal_number)
+        if len(self._signals) > 2:
+            raise PipelineInterrupted(signal_number)
         if self._current is not None:
-            number = signal.SIGKILL if again else signal.SIGINT
+            number = signal.SIGINT if len(self._signals) == 1 else signal.SIGKILL
             with suppress(ProcessLookupError):  # it may have ended by itself just now
                 os.killpg(self._current.pid, number)
 
     def raise_if_interrupted(self) -> None:
         "Raise `PipelineInterrupted` when a signal has come."
-        if self._signal:
-            raise PipelineInterrupted(self._signal)
+        if self._signals:
+            raise PipelineInterrupted(self._signals[-1])
 
 # %% ../nbs/16_pipeline.ipynb #c240961e
 class _Watch:
