@@ -1,11 +1,13 @@
 """Whatever is given is taken, or refused in words, by the name of what is wrong."""
 
+import hashlib
 import io
 import json
 import pickle
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from mnist_nbdev.config import (
     resolve_settings,
     setting_fields,
 )
+from mnist_nbdev.data import IdxFile, check_idx
 from mnist_nbdev.files import PipelineError, UsageError, path_inside, safe_name
 from mnist_nbdev.inference import OnnxClassifier, read_digit
 from mnist_nbdev.model import load_model
@@ -125,6 +128,30 @@ def test_a_link_that_leads_out_is_refused(tmp_path):
         path_inside(tmp_path / "run", "models/passwd")
 
 
+# Data
+
+LABELS = bytes(range(10)) * 3
+IDX = IdxFile("few-labels-idx1-ubyte", (30,), "", "")
+IDX = replace(IDX, sha256=hashlib.sha256(IDX.header + LABELS).hexdigest())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.binary(max_size=60), st.binary(max_size=12).map(lambda head: head + LABELS)))
+def test_any_bytes_as_a_file_of_the_data(content):
+    path = Path(FOLDER.name, IDX.name)
+    path.write_bytes(content)
+    if content == IDX.header + LABELS:
+        check_idx(path, IDX)
+        return
+    with pytest.raises(PipelineError, match=IDX.name):
+        check_idx(path, IDX)
+
+
+def test_the_file_that_is_expected_is_taken(tmp_path):
+    (tmp_path / IDX.name).write_bytes(IDX.header + LABELS)
+    check_idx(tmp_path / IDX.name, IDX)
+
+
 # Images
 
 WRITABLE = {
@@ -196,6 +223,30 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 20_000_000
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_that_was_turned_is_turned_back(orientation):
+    upright = drawn("L", (60, 60))
+    upright.paste(10, (10, 10, 30, 16))  # so that no two of the eight are the same
+    turned = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(turned[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    stored.save(file, "PNG", exif=exif)
+    expected = io.BytesIO()
+    upright.save(expected, "PNG")
+    found = read_digit(file.getvalue(), InferenceSettings())
+    assert np.array_equal(found, read_digit(expected.getvalue(), InferenceSettings()))
 
 
 def test_an_animation_is_read_by_its_first_picture():
