@@ -345,7 +345,8 @@ class StageKernel:
             # torch's waiting threads look 10,000 times, then sleep. Left alone they look for much
             # longer, and two runs on the same cores take two to three times as long.
             spin = {"GOMP_SPINCOUNT": "10000"}
-            environment = {**spin, **os.environ, RUN_KERNEL_VARIABLE: "1"}
+            own = {RUN_KERNEL_VARIABLE: "1", "IPYTHONDIR": self._folder.name}
+            environment = {**spin, **os.environ, **own}
             self.manager.start_kernel(stdin=read_end, cwd=str(project_root()), env=environment)
         finally:
             os.close(read_end)

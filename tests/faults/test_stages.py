@@ -156,6 +156,22 @@ PLACES = {
 }
 
 
+@pytest.fixture
+def startup(tmp_path) -> Path:
+    "What somebody's IPython would run at each start."
+    profile = tmp_path / "ipython" / "profile_default" / "startup"
+    profile.mkdir(parents=True)
+    (profile / "00.py").write_text(f"open({str(tmp_path / 'began')!r}, 'w')")
+    return tmp_path / "began"
+
+
+def test_a_run_is_the_same_whatever_ipython_does_for_its_user(startup, tmp_path, tally):
+    there = {"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path)}
+    ended = call("run", *QUICK, "--mode", "train", folder=tmp_path, **there)
+    assert ended.code == 0, ended.err
+    tally.add("odd places", "the profile's code was run" if startup.exists() else "")
+
+
 @pytest.mark.parametrize(
     "place",
     [pytest.param(place, marks=NOT_SHORT if n > 1 else []) for n, place in enumerate(PLACES)],
@@ -178,7 +194,8 @@ def test_a_run_works_in_odd_places(place, tmp_path, tally):
         umask=mask,
     )
     said = ended.stderr.decode(errors="replace")
-    run = folder / "artifacts/runs/a"
+    artifacts = PLACES[place].get("MLOPS_PATHS_ARTIFACTS", "artifacts")
+    run = (folder / artifacts / "runs/a").resolve()
     lost = "" if ended.returncode == 3 else f"exit code {ended.returncode}: {said[-1500:]}"
     lost = lost or "; ".join(verify_run(run))
     if "umask" in place and not lost:
