@@ -1,0 +1,141 @@
+"""The evaluation's pictures are what they were when somebody last looked at them.
+
+What is drawn is compared as words and numbers, so no font or renderer matters. After a change that
+is meant, look at the figures of nbs/07_evaluation.ipynb, and write the description anew:
+`python tests/test_pictures.py`.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+from mnist_nbdev.evaluation import (
+    evaluate,
+    plot_confusion_matrix,
+    plot_per_class,
+    plot_reliability,
+    plot_roc,
+    plot_worst_mistakes,
+)
+
+pytestmark = pytest.mark.unit
+
+DRAWN = Path(__file__).parent / "pictures.json"
+
+# Sixty answers to six digits, the last of which never occurs; some right, some sure, some both.
+N, K = 60, 6
+labels = np.arange(N) % (K - 1)
+weights = 1.0 + (np.arange(N * K).reshape(N, K) * 7919 % 31)
+weights[np.arange(N), labels] += 30.0 * (np.arange(N) % 4)
+probabilities = weights / weights.sum(axis=1, keepdims=True)
+answers = probabilities.argmax(axis=1)
+images = (np.arange(N * 28 * 28).reshape(N, 1, 28, 28) % 251).astype(np.uint8)
+
+PICTURES: dict[str, Callable[[], Any]] = {
+    "confusion matrix": lambda: plot_confusion_matrix(labels, answers, K),
+    "confusion matrix of ten": lambda: plot_confusion_matrix([0, 0, 9], [0, 1, 9]),
+    "confusion by share": lambda: plot_confusion_matrix([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 1], 2),
+    "no confusion": lambda: plot_confusion_matrix([0, 1], [0, 1], 2),
+    "per class": lambda: plot_per_class(evaluate(labels, probabilities)),
+    "roc": lambda: plot_roc(labels, probabilities),
+    "reliability": lambda: plot_reliability(labels, probabilities, 8),
+    "reliability by default": lambda: plot_reliability([0] * 40, [[0.9, 0.1]] * 40),
+    "mistakes": lambda: plot_worst_mistakes(images, labels, probabilities, 3),
+    "mistakes by default": lambda: plot_worst_mistakes(images[:, 0], labels, probabilities),
+    "many mistakes": lambda: plot_worst_mistakes(images, 5 + 0 * labels, probabilities, 31),
+    "no mistake": lambda: plot_worst_mistakes(images, answers, probabilities),
+}
+
+
+def plain(value: Any) -> Any:  # as JSON, to four digits
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.4g}")
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def pixels(array: Any) -> Any:  # each cell of a matrix, the mean of a picture
+    return plain(array if array.size <= 400 else array.mean(axis=(0, 1)))
+
+
+def look(artist: Any, *names: str) -> dict[str, Any]:
+    return {name: plain(getattr(artist, f"get_{name}")()) for name in names}
+
+
+def words(text: Any) -> dict[str, Any]:
+    return look(text, "text", "position", "ha", "va", "fontsize", "color", "rotation")
+
+
+def panel(axes: Any) -> dict[str, Any]:
+    "All that stands in one pair of axes."
+    legend, line = axes.get_legend(), ("color", "alpha", "linewidth", "linestyle")
+    return {
+        **look(axes, "xlim", "ylim", "xscale", "yscale", "xlabel", "ylabel"),
+        "titles": [words(axes.title), words(axes._left_title)],
+        "place": plain(axes.get_position().bounds),
+        "axis": axes.axison,
+        "spines": [look(spine, "visible", "edgecolor") for spine in axes.spines.values()],
+        "ticks": [
+            [
+                *[
+                    [label.get_text() for label in axis.get_ticklabels()],
+                    plain(axis.get_ticklocs()),
+                ],
+                *[len(axis.get_minorticklocs()), axis.majorTicks[0].gridline.get_visible()],
+                axis.majorTicks[0].tick1line.get_markersize(),
+            ]
+            for axis in (axes.xaxis, axes.yaxis)
+            if axis.majorTicks
+        ],
+        "lines": [
+            look(one, "xydata", "label", *line, "marker", "markersize", "drawstyle")
+            for one in axes.lines
+        ],
+        "bars": [look(one, "bbox", "facecolor", "edgecolor", "linewidth") for one in axes.patches],
+        "strokes": [look(one, "segments", "color", "linewidth") for one in axes.collections],
+        "texts": [words(one) for one in axes.texts],
+        "images": [
+            [
+                *[pixels(one.get_array().astype(float)), plain(one.get_clim())],
+                *[one.get_cmap().name, one.get_interpolation()],
+            ]
+            for one in axes.images
+        ],
+        "legend": legend
+        and {
+            "texts": [words(text) for text in legend.get_texts()],
+            "frame": legend.get_frame_on(),
+            "place": [legend._loc, legend._ncols, plain(legend.get_bbox_to_anchor().bounds)],
+        },
+    }
+
+
+def drawn(name: str) -> Any:
+    figure = PICTURES[name]()
+    figure.draw_without_rendering()
+    found = {
+        "size": plain(figure.get_size_inches()),
+        "title": figure._suptitle and words(figure._suptitle),
+        "panels": [panel(axes) for axes in figure.axes],
+    }
+    mpl.pyplot.close(figure)
+    # Boxes and the like as their numbers.
+    return json.loads(json.dumps(found, default=lambda box: plain(box.bounds)))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_what_it_was(name: str) -> None:
+    assert drawn(name) == json.loads(DRAWN.read_text(encoding="utf-8"))[name]
+
+
+if __name__ == "__main__":
+    text = json.dumps({name: drawn(name) for name in PICTURES})
+    DRAWN.write_text(text.replace('"panels"', '\n"panels"') + "\n", encoding="utf-8")
