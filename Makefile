@@ -13,7 +13,7 @@ ARGS ?=
 PORT ?= 8000
 BASE ?= HEAD~1
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest test-faults check lab docs docs-serve mlflow bench bench-full gate-error clean \
+.PHONY: help setup setup-dev run test test-nbdev test-pytest test-faults test-mutation check lab docs docs-serve mlflow bench bench-full gate-error clean \
   ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-images ci-model ci-performance ci-docs lock release-check
 
 help:  ## list what there is
@@ -52,6 +52,14 @@ test-pytest: setup-dev
 
 test-faults: setup-dev  ## break runs on purpose, for an hour or two; the table goes into the documentation
 	@FAULTS=long FAULT_TABLE=docs/explanation/faults.txt $(BIN)/python -m pytest tests/faults $(ARGS)
+
+# Fresh each time: mutmut cannot see that a notebook's tests changed. Cut off, it goes on by `mutmut run`.
+test-mutation: setup-dev  ## break the code in 4,000 places, one at a time: do the tests see it? an hour; the table too
+	@$(BIN)/python -c 'import importlib.metadata as m; m.version("mutmut")' 2>/dev/null || \
+	  $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable '.[mutation]'
+	@rm -rf mutants
+	@PATH="$$PWD/$(BIN):$$PATH" MPLBACKEND=agg $(BIN)/mutmut run $(ARGS)
+	@$(BIN)/python tests/mutation.py docs/explanation/mutation.txt
 
 lab: setup-dev  ## open the notebooks in JupyterLab
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "mnist-nbdev" >/dev/null
@@ -126,4 +134,4 @@ release-check: setup-dev  ## say what is missing for a release
 	@.ci/release-check
 
 clean:  ## remove .venv, caches and builds; data, runs and logs stay
-	rm -rf $(VENV) build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) mutants build dist *.egg-info _docs _proc .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
