@@ -70,8 +70,19 @@ def look(artist: Any, *names: str) -> dict[str, Any]:
     return {name: plain(getattr(artist, f"get_{name}")()) for name in names}
 
 
-def words(text: Any) -> dict[str, Any]:
-    return look(text, "text", "position", "ha", "va", "fontsize", "color", "rotation")
+def words(text: Any, *more: str) -> dict[str, Any]:
+    return look(text, "text", "ha", "va", "fontsize", "color", "rotation", *more)
+
+
+def ticks(axis: Any) -> list[Any]:
+    "Those in view: further out, and on a log scale, each version of matplotlib has its own."
+    low, high = sorted(axis.get_view_interval())
+    pairs = zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=False)
+    shown = [(label.get_text(), plain(place)) for label, place in pairs if low <= place <= high]
+    if axis.get_scale() == "log":
+        shown = []
+    first = axis.majorTicks[0]
+    return [shown, first.gridline.get_visible(), first.tick1line.get_markersize()]
 
 
 def panel(axes: Any) -> dict[str, Any]:
@@ -80,28 +91,16 @@ def panel(axes: Any) -> dict[str, Any]:
     return {
         **look(axes, "xlim", "ylim", "xscale", "yscale", "xlabel", "ylabel"),
         "titles": [words(axes.title), words(axes._left_title)],
-        "place": plain(axes.get_position().bounds),
         "axis": axes.axison,
         "spines": [look(spine, "visible", "edgecolor") for spine in axes.spines.values()],
-        "ticks": [
-            [
-                *[
-                    [label.get_text() for label in axis.get_ticklabels()],
-                    plain(axis.get_ticklocs()),
-                ],
-                *[len(axis.get_minorticklocs()), axis.majorTicks[0].gridline.get_visible()],
-                axis.majorTicks[0].tick1line.get_markersize(),
-            ]
-            for axis in (axes.xaxis, axes.yaxis)
-            if axis.majorTicks
-        ],
+        "ticks": [ticks(axis) for axis in (axes.xaxis, axes.yaxis) if axis.majorTicks],
         "lines": [
             look(one, "xydata", "label", *line, "marker", "markersize", "drawstyle")
             for one in axes.lines
         ],
         "bars": [look(one, "bbox", "facecolor", "edgecolor", "linewidth") for one in axes.patches],
         "strokes": [look(one, "segments", "color", "linewidth") for one in axes.collections],
-        "texts": [words(one) for one in axes.texts],
+        "texts": [words(one, "position") for one in axes.texts],
         "images": [
             [
                 *[pixels(one.get_array().astype(float)), plain(one.get_clim())],
@@ -113,7 +112,7 @@ def panel(axes: Any) -> dict[str, Any]:
         and {
             "texts": [words(text) for text in legend.get_texts()],
             "frame": legend.get_frame_on(),
-            "place": [legend._loc, legend._ncols, plain(legend.get_bbox_to_anchor().bounds)],
+            "place": [legend._loc, legend._ncols],
         },
     }
 
