@@ -35,7 +35,7 @@ from mnist_nbdev.config import (
     settings_schema,
     start_logging,
 )
-from .files import PipelineError, UsageError
+from .files import PipelineError, UsageError, one_line
 
 # %% ../nbs/17_cli.ipynb #c5b48494
 def _complete_setting(incomplete: str) -> list[str]:
@@ -613,10 +613,10 @@ def registry_history(as_json: JsonOption = False) -> None:
         _say("No model was ever released. Release a run: `mnist-nbdev registry promote RUN`.")
         return
     for row in rows:
-        note = f"  {row['why']}" if row["why"] else ""
+        note = f"  {one_line(row['why'])}" if row["why"] else ""
         lost = "" if row["evidence"] == "unchanged" else f"  (evidence {row['evidence']})"
         what = f"{row['sequence']:>4} {row['when']} {row['action']:<8} {row['run']}"
-        print(f"{what}  {row['who']}{note}{lost}")
+        print(f"{what}  {one_line(row['who'])}{note}{lost}")
     _say(
         f"The journal is whole. Its last line's SHA-256 is\n  {rows[-1]['sha256']}\n"
         "Noted elsewhere, it shows later that no line up to here was changed or cut off."
@@ -667,7 +667,7 @@ def predict(
         _print_json(rows)
         return
     for row in rows:
-        print(f"{row['file']}\t{row['label']}\t{row['probability']:.4f}")
+        print(f"{one_line(row['file'])}\t{row['label']}\t{row['probability']:.4f}")
 
 # %% ../nbs/17_cli.ipynb #5fb5f49d
 @app.command("benchmark")

@@ -40,6 +40,7 @@ from mnist_nbdev.files import (
     PipelineError,
     atomic_path,
     exclusive_lock,
+    one_line,
     read_sealed_json,
     sha256_bytes,
     sha256_file,
@@ -248,9 +249,7 @@ def _fetch_file(file: IdxFile, folder: Path, settings: DataSettings) -> None:
             try:
                 return _download(url, file, folder, settings.download_timeout_s)
             except _DOWNLOAD_FAILURES as error:
-                # Part of the reason is the mirror's own words: no control character, no novel.
-                said = "".join(c if c.isprintable() else " " for c in str(error))[:300]
-                failures.append(f"{url}: {said.strip() or type(error).__name__}")
+                failures.append(f"{url}: {one_line(str(error)) or type(error).__name__}")
                 get_logger("data").warning("Download failed: %s", failures[-1])
                 if isinstance(error, URLError):
                     break

@@ -6,7 +6,7 @@
 __all__ = ['TEMP_PREFIX', 'MAX_JSON_BYTES', 'NAME_PATTERN', 'PipelineError', 'UsageError', 'atomic_path', 'explain_refusal',
            'write_bytes', 'write_text', 'copy_file', 'sweep_temp_files', 'sha256_bytes', 'sha256_file',
            'canonical_json', 'write_json', 'read_json', 'write_sealed_json', 'read_sealed_json', 'exclusive_lock',
-           'safe_name', 'path_inside', 'replace_link']
+           'safe_name', 'path_inside', 'one_line', 'replace_link']
 
 # %% ../nbs/00_files.ipynb #134188e9
 import hashlib
@@ -284,6 +284,15 @@ def path_inside(
     if not path.resolve().is_relative_to(Path(folder).resolve()):
         raise UsageError(f"{name} leads outside of {folder}.")
     return path
+
+# %% ../nbs/00_files.ipynb #a6aadfe9
+def one_line(
+    text: str,  # from anywhere
+    most: int = 300,  # characters
+) -> str:  # the same, without control characters, line breaks and length
+    "A text that can be shown as part of a line."
+    shown = "".join(c if c.isprintable() else " " for c in text).strip()
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 # %% ../nbs/00_files.ipynb #4b1fe037
 def replace_link(

@@ -212,6 +212,16 @@ def test_a_broken_image_is_refused_by_its_name(kind, data):
     is_digit_or_refused(bytes(content[:cut]), "it")
 
 
+def test_a_file_s_name_cannot_forge_a_line_of_the_answer(quick_project, tmp_path):
+    name = "a.png\t7\t1.0000\nb\x1b[2J.png"
+    drawn("L", (40, 40)).save(tmp_path / name, "PNG")
+    ended = call("predict", str(tmp_path / name), "--model", "first", folder=quick_project)
+    assert ended.code == 0, ended.err
+    (line,) = ended.out.splitlines()
+    assert len(line.split("\t")) == 3
+    assert "\x1b" not in line
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked():
     import tracemalloc
 
