@@ -15,12 +15,13 @@ from mnist_nbdev.release import Check, Decision, decision_table
 from mnist_nbdev.runs import run_history, run_summary
 
 
-def chart(title: str, values: list[float]) -> str:
-    "A line that GitHub draws, in percent."
-    percent = ", ".join(f"{100 * value:.3f}" for value in values)
+def chart(title: str, values: list[float], unit: str = "%") -> str:
+    "A line that GitHub draws; shares are shown in percent."
+    scale = 100 if unit == "%" else 1
+    line = ", ".join(f"{scale * value:.3f}" for value in values)
     return (
         f'\n```mermaid\nxychart-beta\n  title "{title}"\n'
-        f'  x-axis 1 --> {len(values)}\n  y-axis "%"\n  line [{percent}]\n```\n'
+        f'  x-axis 1 --> {len(values)}\n  y-axis "{unit}"\n  line [{line}]\n```\n'
     )
 
 
@@ -39,6 +40,9 @@ def show_trend(trend: Path, summary: dict[str, Any]) -> None:
     print("\n## The last runs\n")
     if len(runs) > 1:
         print(chart("Test accuracy, run by run", [run["accuracy"] for run in runs]))
+    trained = [run["training_s"] for run in runs if run["training_s"] is not None]
+    if len(trained) > 1:
+        print(chart("Training, run by run", trained, "s"))
     print("| run | decision | accuracy | training, s |\n| --- | --- | ---: | ---: |")
     for run in runs:
         seconds = "" if run["training_s"] is None else f"{run['training_s']:.1f}"

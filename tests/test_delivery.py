@@ -115,15 +115,18 @@ def test_each_promise_of_security_md_names_a_test_that_exists():
 
 def test_the_summary_of_a_job_shows_the_decision_and_the_trend(quick_project, tmp_path):
     trend = tmp_path / "trend.jsonl"
-    past = {"run": "yesterday", "status": "approved", "accuracy": 0.995, "training_s": None}
-    trend.write_text(json.dumps(past) + "\n")
+    past = {"run": "yesterday", "status": "approved", "accuracy": 0.995, "training_s": 30.5}
+    evaluated = {"run": "later", "status": "approved", "accuracy": 0.995, "training_s": None}
+    trend.write_text(json.dumps(past) + "\n" + json.dumps(evaluated) + "\n")
     run = quick_project / "artifacts" / "runs" / "first"
     words = [sys.executable, ROOT / ".ci" / "summary.py", run, trend]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert said.startswith("# Rejected: first\n")
     assert "| **failed** | data |" in said
-    assert "| yesterday | approved | 99.50% |  |" in said
-    assert re.search(r"line \[99\.500, \d\d\.\d{3}\]", said), "the chart of the accuracies"
+    assert "| yesterday | approved | 99.50% | 30.5 |" in said
+    assert "| later | approved | 99.50% |  |" in said
+    assert re.search(r"line \[99\.500, 99\.500, \d\d\.\d{3}\]", said), "the accuracies"
+    assert re.search(r'"s"\n  line \[30\.500, \d+\.\d{3}\]', said), "the times"
     assert [json.loads(line)["run"] for line in trend.read_text().splitlines()] == [
-        *("yesterday", "first")
+        *("yesterday", "later", "first")
     ]
