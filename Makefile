@@ -48,7 +48,7 @@ test-nbdev: setup-dev
 # Two processes side by side: threads that wait must not keep the cores busy.
 test-pytest: setup-dev
 	@echo "== pytest"
-	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --cov --cov-report=term $(ARGS)
+	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 test-faults: setup-dev  ## break runs on purpose, for an hour or two; the table goes into the documentation
 	@FAULTS=long FAULT_TABLE=docs/explanation/faults.txt $(BIN)/python -m pytest tests/faults $(ARGS)

@@ -177,7 +177,8 @@ def planned_stages(
     folder: Path,  # a run's folder
 ) -> list[str]:  # their names, in order
     "The stages of a run, as they were when it began."
-    names = read_sealed_json(folder / "request.json")["stages"]
+    request = read_sealed_json(folder / "request.json")
+    names = request.get("stages") or MODES[request["mode"]]  # the first runs did not say
     return [safe_name(name, "stage") for name in names]
 
 # %% ../nbs/12_runs.ipynb #e4301060

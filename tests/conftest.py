@@ -22,6 +22,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(tally)
 
 
+# Files that take minutes, the longest first: two processes end together when these begin early.
+LONG = [
+    *("test_killed_runs.py", "test_howto.py", "test_stages.py", "test_benchmark.py"),
+    *("test_release_story.py", "test_site.py", "test_lab.py", "test_runs.py"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return LONG.index(item.path.name) if item.path.name in LONG else len(LONG)
+
+    items.sort(key=place)
+
+
 COMMANDS = ["test_command_line", "test_registry", "test_runs", "test_settings_cli"]
 
 

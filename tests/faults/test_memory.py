@@ -58,5 +58,6 @@ def test_a_long_training_takes_no_more_memory_than_a_short_one(tmp_path, tally, 
         timing = json.loads((tmp_path / "artifacts/runs" / name / "timing.json").read_text())
         assert len(timing["epochs"]) == epochs
         peaks.append(timing["memory"]["2_train"])
-    lost = "" if peaks[1] < peaks[0] + 20 else f"MB after 10 epochs and at the end: {peaks}"
+    # Two equal runs differ by up to 20 MB; a copy of the net kept each epoch would be 60.
+    lost = "" if peaks[1] < peaks[0] + 50 else f"MB after 10 epochs and at the end: {peaks}"
     tally.add("a long training", lost)
