@@ -33,10 +33,12 @@ COPIED = [
     "docker-compose.yml",
     "docker-compose.gpu.yml",
 ]
-# What makes a recipe quick: the sample, one epoch, and no database.
+# What makes a recipe quick: the sample, one epoch of a small net, and no database.
 QUICK = {
     "MLOPS_DATA_SOURCE": "sample",
     "MLOPS_TRAINING_EPOCHS": "1",
+    "MLOPS_MODEL_CONV_CHANNELS": "[8, 16]",
+    "MLOPS_MODEL_FC_HIDDEN_DIMS": "[32]",
     "MLOPS_INFERENCE_TIMED_RUNS": "10",
     "MLOPS_REGISTRY_TRACK": "false",
 }
