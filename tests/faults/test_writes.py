@@ -328,7 +328,7 @@ def test_refused_at_each_operation_the_old_file_stays_and_the_error_says_why(
 ):
     story = kind()
     for moment in range(1, operations(story, tmp_path) + 1):
-        for refusal in REFUSALS[: many(2, 5)]:
+        for refusal in REFUSALS[: many(1, 5, ci=2)]:
             folder = tmp_path / f"{refusal}-{moment}"
             folder.mkdir()
             story.before(folder)
