@@ -667,7 +667,8 @@ def predict(
         _print_json(rows)
         return
     for row in rows:
-        print(f"{one_line(row['file'])}\t{row['label']}\t{row['probability']:.4f}")
+        file = one_line(row["file"], most=4096)  # a path may be as long
+        print(f"{file}\t{row['label']}\t{row['probability']:.4f}")
 
 # %% ../nbs/17_cli.ipynb #5fb5f49d
 @app.command("benchmark")

@@ -222,6 +222,14 @@ def test_a_file_s_name_cannot_forge_a_line_of_the_answer(quick_project, tmp_path
     assert "\x1b" not in line
 
 
+def test_a_long_path_is_answered_whole(quick_project, tmp_path):
+    folder = tmp_path / ("a" * 200) / ("b" * 200)
+    folder.mkdir(parents=True)
+    drawn("L", (40, 40)).save(folder / "c.png", "PNG")
+    ended = call("predict", str(folder / "c.png"), "--model", "first", folder=quick_project)
+    assert ended.out.split("\t")[0] == str(folder / "c.png")
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked():
     import tracemalloc
 
