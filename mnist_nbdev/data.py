@@ -618,7 +618,7 @@ def _near(value: float, known: float, n_images: int) -> bool:
 _PIXEL_RULES = [
     _Rule(
         "pixel range",
-        lambda split: [int(split.images.min()), int(split.images.max())],
+        lambda split: [int(np.min(split.images)), int(np.max(split.images))],
         lambda ends, _: ends == [0, 255],
         "0 to 255",
         "Black is black, and white is white.",

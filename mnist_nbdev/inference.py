@@ -420,7 +420,7 @@ def _to_grey(image: "Image") -> NDArray[np.float64]:  # (H, W), 0 to 1
 
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-        values = (values - values.min()) / max(float(np.ptp(values)), 1e-30)
+        values = (values - np.min(values)) / max(float(np.ptp(values)), 1e-30)
         image, scale = Image.fromarray(values.astype(np.float32)), 1.0
     elif image.has_transparency_data:
         image, scale = image.convert("RGBA"), 255.0
@@ -461,7 +461,7 @@ def _ink(
 
     lighter = grey - _background(grey)
     dark_on_light = polarity == "dark_on_light" or (
-        polarity == "auto" and lighter.max() < -lighter.min()
+        polarity == "auto" and np.max(lighter) < -np.min(lighter)
     )
     ink = np.clip(-lighter if dark_on_light else lighter, 0, 1)
     without_noise = ndimage.gaussian_filter(ink, max(ink.shape) / 200)

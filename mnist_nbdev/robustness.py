@@ -159,7 +159,7 @@ def _moved(
 
 
 def _signs(n_images: int, draws: np.random.Generator) -> NDArray[np.float64]:
-    return draws.choice([-1.0, 1.0], n_images)
+    return draws.choice(np.array([-1.0, 1.0]), n_images)
 
 
 def _matrices(a: Any, b: Any, c: Any, d: Any) -> NDArray[np.float64]:
