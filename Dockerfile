@@ -30,35 +30,25 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/* && python3 -m venv /opt/venv
-COPY *.lock /src/
+COPY *.lock .ci/install /src/
 
 FROM build AS build-production
-RUN pip install --require-hashes -r /src/requirements-production.lock
+RUN /src/install /opt/venv/bin/python /src/requirements-production.lock
 COPY . /src
 # Nobody installs or tests packages there.
 RUN pip install --no-deps --no-build-isolation /src \
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
     && pip uninstall -y --quiet setuptools pip
 
-FROM build AS build-torch
+FROM build AS build-training
 ARG TORCH_INDEX=""
-# The lock's version for each Python, from that index; then the locks without torch and what PyPI's torch brings.
-RUN if [ -n "$TORCH_INDEX" ]; then \
-      grep -oE '^(torch|torchvision)==[^\\]+' /src/requirements.lock >/src/torch \
-      && pip install --no-deps --index-url "$TORCH_INDEX" -r /src/torch \
-      && for lock in /src/requirements.lock /src/requirements-development.lock; do \
-        awk '/^[a-z0-9]/ {skip = /^(torch|torchvision|triton|nvidia-|cuda-)/} !skip' "$lock" >/src/rest \
-        && mv /src/rest "$lock" || exit 1; \
-      done; \
-    fi
-
-FROM build-torch AS build-training
-RUN pip install --require-hashes -r /src/requirements.lock
+RUN /src/install /opt/venv/bin/python /src/requirements.lock
 COPY . /src
 RUN pip install --no-deps --no-build-isolation /src
 
-FROM build-torch AS build-development
-RUN pip install --require-hashes -r /src/requirements-development.lock
+FROM build AS build-development
+ARG TORCH_INDEX=""
+RUN /src/install /opt/venv/bin/python /src/requirements-development.lock
 # In place: the package is the project folder, which is usually mounted there.
 COPY . /app
 RUN pip install --no-deps --no-build-isolation --editable /app

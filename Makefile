@@ -9,17 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 # TORCH_INDEX=URL takes torch and torchvision from another index: the CPU wheels, a tenth of the size.
 TORCH_INDEX ?=
+# LATEST=1 takes the newest packages that settings.ini allows, instead of the tested ones in the lock files.
+LATEST ?=
 ARGS ?=
 PORT ?= 8000
 BASE ?= HEAD~1
 
-.PHONY: help setup setup-dev run test test-nbdev test-pytest test-faults test-mutation check lab docs docs-serve mlflow bench bench-full gate-error clean \
+.PHONY: help setup setup-dev run test test-nbdev test-pytest test-quick test-pythons test-faults test-mutation check lab docs docs-serve mlflow bench bench-full gate-error clean \
   ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-images ci-model ci-performance ci-docs lock release-check
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-SET_UP := @PYTHON='$(PYTHON)' TORCH_INDEX='$(TORCH_INDEX)' .ci/setup
+SET_UP := @PYTHON='$(PYTHON)' TORCH_INDEX='$(TORCH_INDEX)' LATEST='$(LATEST)' .ci/setup
 
 setup:  ## make .venv and install what a run needs
 	$(SET_UP) run
@@ -50,13 +52,18 @@ test-pytest: setup-dev
 	@echo "== pytest"
 	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
+test-quick: check test-nbdev  ## style, types, generated files, notebooks and unit tests, in minutes
+	@echo "== pytest, unit tests"
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 -m unit tests $(ARGS)
+
+test-pythons:  ## `make run` and `make test` on each Python of this machine, in fresh clones of the last commit: hours
+	@.ci/each-python
+
 test-faults: setup-dev  ## break runs on purpose, for an hour or two; the table goes into the documentation
 	@FAULTS=long FAULT_TABLE=docs/explanation/faults.txt $(BIN)/python -m pytest tests/faults $(ARGS)
 
 # Fresh each time: mutmut cannot see that a notebook's tests changed. Cut off, it goes on by `mutmut run`.
-test-mutation: setup-dev  ## break the code in 4,000 places, one at a time: do the tests see it? an hour; the table too
-	@$(BIN)/python -c 'import importlib.metadata as m; m.version("mutmut")' 2>/dev/null || \
-	  $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable '.[mutation]'
+test-mutation: ci-tools  ## break the code in 4,000 places, one at a time: do the tests see it? an hour; the table too
 	@rm -rf mutants
 	@PATH="$$PWD/$(BIN):$$PATH" MPLBACKEND=agg $(BIN)/mutmut run $(ARGS)
 	@$(BIN)/python tests/mutation.py docs/explanation/mutation.txt
@@ -76,8 +83,7 @@ docs-serve: setup-dev  ## show the site on this machine; PORT=8000
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _docs/html $(PORT) 2>/dev/null
 
 mlflow: setup  ## open MLflow's pages, with all runs and the released models
-	@$(BIN)/python -c 'import importlib.metadata as m; m.version("mlflow")' 2>/dev/null || \
-	  $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable '.[ui]'
+	$(SET_UP) ui
 	@$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///artifacts/mlflow.db}" $(ARGS)
 
 bench: setup-dev  ## measure speed and accuracy beside what else one could use, in ten minutes
@@ -91,10 +97,7 @@ gate-error: setup-dev  ## measure how often the release decision is wrong, in ha
 
 # What CI does, a target a job; each works on any machine.
 ci-tools: setup-dev
-	@key=$$(sed -n '/^ci_requirements/,/^$$/p' settings.ini | cksum); \
-	  [ "$$(cat $(VENV)/.ci-tools 2>/dev/null)" = "$$key" ] || { \
-	  $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable '.[ci]' && \
-	  echo "$$key" >$(VENV)/.ci-tools; }
+	$(SET_UP) ci
 
 ci-quality: ci-tools check  ## style, types, generated files, workflows
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -25,11 +25,12 @@ setup(
     url=project["git_url"],
     license="Apache-2.0",
     keywords=project["keywords"].split(),
+    classifiers=[
+        f"Programming Language :: Python :: {python}" for python in project["pythons"].split()
+    ],
     python_requires=f">={project['min_python']}",
     install_requires=lines("requirements"),
-    extras_require={
-        name: lines(f"{name}_requirements") for name in ("dev", "ci", "ui", "mutation")
-    },
+    extras_require={name: lines(f"{name}_requirements") for name in ("dev", "ci", "ui")},
     entry_points={"console_scripts": lines("console_scripts")},
     # The presets and the stage notebooks live at the top of the checkout, where people look for
     # them; in the wheel they are data packages, so that an installed `run` needs no checkout.

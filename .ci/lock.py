@@ -1,6 +1,8 @@
-"""Makes the lock files from settings.ini: the exact packages, with hashes, that the images install.
+"""Makes the lock files from settings.ini: the exact packages, with hashes, that `make setup` and
+the images install.
 
-`--check` compares the two without the network; `--upgrade` takes newer packages into the locks.
+`--upgrade` takes newer packages into the locks. Without the network: `--check` compares them with
+settings.ini, `--installed` lists what this environment has in other versions.
 """
 
 import configparser
@@ -8,6 +10,8 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -19,6 +23,8 @@ LOCKS = {
     "requirements-development.lock": ["requirements", "dev_requirements"],
     "requirements.lock": ["requirements"],
     "requirements-production.lock": ["serve_requirements"],
+    "requirements-ci.lock": ["ci_requirements"],
+    "requirements-ui.lock": ["ui_requirements"],
 }
 
 
@@ -74,7 +80,25 @@ def stale(root: Path) -> list[str]:  # what a person would have to know
     return said
 
 
+def differing(root: Path) -> list[str]:  # a table's rows
+    rows = set()
+    for lock in LOCKS:
+        for line in re.findall(r"^[a-z0-9][^\\\n]*", (root / lock).read_text("utf-8"), re.M):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate():
+                with suppress(PackageNotFoundError):
+                    there = version(requirement.name)
+                    if not requirement.specifier.contains(there, prereleases=True):
+                        tested = str(requirement.specifier).removeprefix("==")
+                        rows.add(f"| {requirement.name} | {tested} | {there} |")
+    return sorted(rows)
+
+
 def main() -> int:
+    if "--installed" in sys.argv:
+        rows = differing(ROOT) or ["| none | | |"]
+        print("| package | tested | installed |", "| --- | --- | --- |", *rows, sep="\n")
+        return 0
     if "--check" in sys.argv:
         said = stale(ROOT)
         for line in said:

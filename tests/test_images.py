@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
@@ -101,29 +101,34 @@ def test_a_lock_names_the_extras_that_its_packages_ask_for(lock):
                     assert wanted.extras <= packages[canonicalize_name(wanted.name)], name
 
 
-def test_another_index_for_torch_gives_each_python_its_locked_version(tmp_path):
-    found = re.search(r'^RUN (if \[ -n "\$TORCH_INDEX".*?fi)$', DOCKERFILE, re.M | re.S)
-    assert found
-    for path in ROOT.glob("*.lock"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@" >"$(dirname "$0")/asked"\n')
-    (tmp_path / "pip").chmod(0o755)
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-development.lock"])
+def test_another_index_for_torch_gives_each_python_its_locked_version(lock, tmp_path):
+    # A stand-in for the interpreter, which keeps the lists that pip is asked to install.
+    pip = tmp_path / "python"
+    pip.write_text(f"""#!/bin/sh
+echo "$@" >>{tmp_path}/asked
+while [ "$1" != -r ]; do shift; done
+cp "$2" {tmp_path}/
+""")
+    pip.chmod(0o755)
     subprocess.run(
-        ["/bin/sh", "-eu", "-c", found[1].replace("/src/", f"{tmp_path}/")],
-        env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}", TORCH_INDEX="https://index"),
+        [ROOT / ".ci/install", pip, ROOT / lock],
+        env=environment(TORCH_INDEX="https://index"),
         check=True,
     )
-    assert "--index-url https://index" in (tmp_path / "asked").read_text()
-    wanted = [Requirement(line) for line in (tmp_path / "torch").read_text().splitlines()]
-    for python in ("3.10", "3.11", "3.12", "3.13"):
+    from_index, rest = (tmp_path / "asked").read_text().splitlines()
+    assert "--index-url https://index" in from_index
+    assert "--require-hashes" in rest
+    assert "--index-url" not in rest
+    wanted = [Requirement(line) for line in (tmp_path / "torch.txt").read_text().splitlines()]
+    for python in settings()["pythons"].split():
         here = {"python_version": python, "python_full_version": f"{python}.0"}
         names = [r.name for r in wanted if r.marker is None or r.marker.evaluate(here)]
         assert sorted(names) == ["torch", "torchvision"], python
-    for lock in ("requirements.lock", "requirements-development.lock"):
-        left = set(locked((tmp_path / lock).read_text()))
-        gone = set(locked((ROOT / lock).read_text("utf-8"))) - left
-        assert {"torch", "torchvision"} <= gone, lock
-        assert all(re.match("torch|triton$|nvidia-|cuda-", name) for name in gone), gone
+    left = set(locked((tmp_path / "rest.txt").read_text()))
+    gone = set(locked((ROOT / lock).read_text("utf-8"))) - left
+    assert {"torch", "torchvision"} <= gone
+    assert all(re.match("torch|triton$|nvidia-|cuda-", name) for name in gone), gone
 
 
 @pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.gpu.yml"])
@@ -180,3 +185,20 @@ def test_a_lock_that_lacks_a_package_is_called_stale(tmp_path):
     assert stale.returncode == 1
     assert "requirements.lock: numpy>=200 is asked for" in stale.stderr
     assert "make lock" in stale.stderr
+
+
+def test_what_is_installed_otherwise_than_locked_is_listed(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/lock.py").write_bytes((ROOT / ".ci/lock.py").read_bytes())
+    here = version("pytest")
+    text = f"pyyaml==0.1 \\\n    --hash=sha256:0\npytest=={here} ; python_version >= '3.10' \\\n"
+    text += "scipy==0.1 ; python_version < '3.10'\nnowhere==0.1 \\\n"
+    for path in ROOT.glob("*.lock"):
+        (tmp_path / path.name).write_text(text)
+    said = subprocess.run(
+        [sys.executable, tmp_path / ".ci/lock.py", "--installed"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert said.splitlines()[2:] == [f"| pyyaml | 0.1 | {version('PyYAML')} |"]

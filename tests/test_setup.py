@@ -1,0 +1,184 @@
+"""`make setup` installs what was tested, the packages of the lock files, or says that it does not.
+
+A stand-in plays Python and pip, so that nothing is installed and no network is asked.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from commands import ROOT, environment
+
+pytestmark = [
+    pytest.mark.unit,
+    pytest.mark.skipif(os.name == "nt", reason="needs a shell"),
+]
+PYTHON = """#!/bin/sh
+here={folder}
+case "$1 $2" in
+  "-m venv")
+    mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; echo "$PWD/$4" >"$4/bin/activate"
+    echo "version = {version}" >"$4/pyvenv.cfg"; echo "venv" >>$here/said ;;
+  "-m pip")
+    shift 2; echo "$@" >>$here/said
+    case "$*" in *--require-hashes*) cat $here/refusal >&2; [ ! -s $here/refusal ] ;; esac ;;
+  "-c import platform"*) echo "{version}" ;;
+  *) exec {real} "$@" ;;
+esac
+"""
+NO_FILE = "ERROR: No matching distribution found for torch==2.15.0\n"
+RETRIES = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\n"
+OTHER_HASH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n"
+
+
+class Project(NamedTuple):
+    "A checkout with a stand-in for Python beside it."
+
+    folder: Path
+
+    def python(self, version: str = "3.12.1") -> str:
+        path = self.folder / f"python-{version}"
+        path.write_text(PYTHON.format(folder=self.folder, version=version, real=sys.executable))
+        path.chmod(0o755)
+        return str(path)
+
+    def set_up(
+        self, what: str = "dev", refusal: str = "", version: str = "3.12.1", **variables: str
+    ) -> tuple[int, str, list[str]]:  # exit code, what it said, what pip and venv were asked for
+        (self.folder / "refusal").write_text(refusal)
+        (self.folder / "said").write_text("")
+        variables = {"PYTHON": self.python(version), "LATEST": "", "TORCH_INDEX": "", **variables}
+        ended = subprocess.run(
+            [self.folder / ".ci/setup", what],
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stderr, (self.folder / "said").read_text().splitlines()
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    for name in (".ci/setup", ".ci/install", ".ci/lock.py", "Makefile", "settings.ini"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("setup.py", "pyproject.toml", *(path.name for path in ROOT.glob("*.lock"))):
+        (tmp_path / name).write_text("")
+    return Project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("what", "lock", "package"),
+    [
+        ("run", "requirements.lock", "."),
+        ("dev", "requirements-development.lock", ".[dev]"),
+        ("ci", "requirements-ci.lock", ".[ci]"),
+        ("ui", "requirements-ui.lock", ".[ui]"),
+    ],
+)
+def test_the_packages_of_the_lock_are_installed_by_their_hashes_and_once(
+    project, what, lock, package
+):
+    code, _, asked = project.set_up(what)
+    assert code == 0
+    assert asked[0] == "venv"
+    (locked,) = [words for words in asked if "--require-hashes" in words]
+    assert locked.endswith(f"-r {lock}")
+    assert asked[-1].endswith(f"--editable {package}")
+    assert not any("--upgrade" in words for words in asked)
+    assert project.set_up(what) == (0, "", [])
+
+
+def test_a_lock_that_changed_is_installed_again(project):
+    project.set_up()
+    (project.folder / "requirements-ci.lock").write_text("# newer\n")
+    assert any("--require-hashes" in words for words in project.set_up()[2])
+
+
+def test_development_packages_hold_all_that_a_run_needs(project):
+    project.set_up("dev")
+    assert project.set_up("run") == (0, "", [])
+
+
+def test_where_the_lock_does_not_fit_settings_ini_is_taken_and_this_is_said(project):
+    code, said, asked = project.set_up(refusal=NO_FILE)
+    assert code == 0
+    assert NO_FILE in said
+    assert "requirements-development.lock does not fit this Python and platform" in said
+    assert asked[-1].endswith("--editable .[dev]")
+    assert "--upgrade" in asked[-1]
+    assert "| package | tested | installed |" in said
+    assert project.set_up(refusal=NO_FILE) == (0, "", [])
+
+
+@pytest.mark.parametrize("refusal", [OTHER_HASH, RETRIES + NO_FILE], ids=["hash", "no network"])
+def test_what_is_no_fault_of_the_lock_ends_the_set_up(project, refusal):
+    code, said, asked = project.set_up(refusal=refusal)
+    assert code == 1
+    assert refusal in said
+    assert "does not fit" not in said
+    assert not any("--editable" in words for words in asked)
+    # Nothing is remembered: the next try installs.
+    assert any("--require-hashes" in words for words in project.set_up()[2])
+
+
+def test_the_newest_packages_are_taken_on_request_and_only_then(project):
+    project.set_up()
+    code, said, asked = project.set_up(LATEST="1")
+    assert code == 0
+    assert "LATEST: the newest packages" in said
+    assert "| package | tested | installed |" in said
+    assert not any("--require-hashes" in words for words in asked)
+    assert "--upgrade" in asked[-1]
+    assert project.set_up(LATEST="1") == (0, "", [])
+    assert any("--require-hashes" in words for words in project.set_up("run")[2])
+
+
+def test_an_index_for_torch_holds_for_later_installations_too(project):
+    # Else PyPI's torch, or the gigabytes that come with it, would join what was chosen small.
+    for lock in project.folder.glob("*.lock"):
+        lock.write_text("torch==2.15.0 \\\n    --hash=sha256:0\n")
+    project.set_up("run", TORCH_INDEX="https://index")
+    asked = project.set_up("dev")[2]
+    assert any("--index-url https://index" in words for words in asked)
+
+
+def test_another_python_that_is_named_gets_an_environment_of_its_own(project):
+    project.set_up(version="3.12.1")
+    assert project.set_up(version="3.13.0")[2][0] == "venv"
+    assert project.set_up(version="3.13.0") == (0, "", [])
+
+
+def test_pythons_are_listed_by_what_they_answer_newest_first(tmp_path):
+    bin_folder, pyenv = tmp_path / "bin", tmp_path / "pyenv/versions/3.10.4/bin"
+    answers = {
+        bin_folder / "python3.13": "3.11 /wrong",  # a stand-in for a version that is not there
+        bin_folder / "python3.12": "3.12 /usr/bin/python3.12",
+        bin_folder / "python3.11": None,
+        bin_folder / "python3.10": None,
+        bin_folder / "python3": "3.11 /usr/bin/python3.11",
+        pyenv / "python": "3.10 /pyenv/3.10.4",
+    }
+    for path, answer in answers.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho {answer}\n" if answer else "#!/bin/sh\nexit 127\n")
+        path.chmod(0o755)
+    listed = subprocess.run(
+        [ROOT / ".ci/pythons"],
+        env=environment(
+            PATH=f"{bin_folder}:{os.environ['PATH']}", PYENV_ROOT=str(tmp_path / "pyenv")
+        ),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert listed.splitlines() == [
+        "3.12 /usr/bin/python3.12",
+        "3.11 /usr/bin/python3.11",
+        "3.10 /pyenv/3.10.4",
+    ]
