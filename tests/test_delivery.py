@@ -61,10 +61,28 @@ def test_an_action_is_named_by_its_commit_and_its_version(path):
 def test_what_ci_runs_is_there():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     called = " ".join(re.findall(r"^(?: *|[A-Z]+=\w+ )make ([a-z -]+)$", script, re.M)).split()
-    assert {"test", "ci-model", "ci-package", "ci-security", "ci-quality"} <= set(called)
-    assert set(called) <= make_targets()
+    called += re.findall(r"^ *make -C .* ([a-z-]+)$", script, re.M)
+    wanted = {"test", "test-quick", "ci-model", "ci-package", "ci-security", "ci-quality"}
+    assert wanted <= set(called) <= make_targets()
     for name in re.findall(r"@(\.ci/[a-z-]+)", (ROOT / "Makefile").read_text(encoding="utf-8")):
         assert (ROOT / name).stat().st_mode & 0o100, f"{name} is not executable"
+
+
+def test_the_pythons_of_settings_ini_are_those_that_ci_tries():
+    text = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    pythons = re.search(r"^pythons = (.*)$", text, re.M)[1].split()
+    newest_first = sorted(pythons, key=lambda version: int(version.split(".")[1]), reverse=True)
+    assert pythons == newest_first
+    assert pythons[-1] == re.search(r"^min_python = (.*)$", text, re.M)[1]
+    matrix = jobs(ROOT / ".github/workflows/ci-cd.yml")["test"]["strategy"]["matrix"]["python"]
+    assert set(matrix) == set(pythons)
+    elsewhere = {
+        step["with"]["python-version"]
+        for path in WORKFLOWS
+        for step in steps(path)
+        if step.get("uses", "").startswith("actions/setup-python@")
+    }
+    assert elsewhere == {"${{ matrix.python }}", pythons[0]}
 
 
 FORM = {"MODE": "pipeline", "PRESET": "fast", "EPOCHS": "3", "MIN_ACCURACY": "0.99"}
