@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-# Small enough that a whole run takes seconds, on data that come with the packages.
-QUICK = ("--preset", "debug")
+# Small enough that a whole run takes seconds, on data that come with the packages; MLflow, where it
+# is not the subject, would take two of them.
+QUICK = ("--preset", "debug", "--set", "registry.track=false")
 
 
 class Ended(NamedTuple):
@@ -81,17 +82,18 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} never came; it said:\n{said}")
 
 
-def children(pid: int) -> list[int]:
-    "The processes that a process has started."
-    found = []
+def descendants(pid: int) -> list[int]:
+    "The processes that a process has started, and those that they have."
+    parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
-    return found
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
 
 
 def wait_for_end(pid: int, seconds: float = 30.0) -> bool:
