@@ -356,7 +356,7 @@ def _be_kernel(request: dict[str, Any], lifeline: int, connection: socket.socket
     os.close(lifeline)
     os.environ.update(request["environment"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with connection:
+    with connection, suppress(OSError):  # a run that is gone ends its kernels by the lifeline
         connection.send(str(os.getpid()).encode())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if "numpy" in sys.modules:
@@ -398,7 +398,7 @@ class KernelTemplate:
         with self._one_at_a_time, suppress(OSError):
             socket.send_fds(self._socket, [json.dumps(request).encode()], [lifeline])
             if answer := self._socket.recv(64):
-                return ForkedKernel(int(answer))
+                return ForkedKernel(int(answer), os.pidfd_open(int(answer)))
         return None
 
     def end(self) -> None:
@@ -414,8 +414,12 @@ class ForkedKernel:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, pid: int) -> None:
-        self.pid, self._handle = pid, os.pidfd_open(pid)
+    def __init__(
+        self,
+        pid: int,
+        handle: int,  # a file descriptor: `os.pidfd_open`
+    ) -> None:
+        self.pid, self._handle = pid, handle
 
     def poll(self) -> int | None:
         "None while it runs."
