@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-# Small enough that a whole run takes seconds, on data that come with the packages; MLflow, where it
-# is not the subject, would take two of them.
-QUICK = ("--preset", "debug", "--set", "registry.track=false")
+# Small enough that a whole run takes seconds, on data that come with the packages.
+QUICK = ("--preset", "debug")
 
 
 class Ended(NamedTuple):
