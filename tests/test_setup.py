@@ -27,6 +27,7 @@ case "$1 $2" in
     shift 2; echo "$@" >>$here/said
     case "$*" in *--require-hashes*) cat $here/refusal >&2; [ ! -s $here/refusal ] ;; esac ;;
   "-c import platform"*) echo "{version}" ;;
+  "-m compileall" | "-c import sysconfig"*) ;;
   *) exec {real} "$@" ;;
 esac
 """
