@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'STARTS_THREADS', 'MOST_OUTPUT', 'TRAINED_WITH', 'REPLAYED', 'stale_modules', 'stale_notes', 'StageRun',
            'open_stage', 'sweep_scratch', 'count_look', 'compare_with_champion', 'kernel_main', 'template_main',
-           'KernelTemplate', 'ForkedKernel', 'StageKernel', 'kernel_environment', 'declared_parameters',
+           'ForkedKernel', 'KernelTemplate', 'StageKernel', 'kernel_environment', 'declared_parameters',
            'execute_notebook', 'StageFailed', 'PipelineInterrupted', 'Kernels', 'run_stages', 'summarise', 'finish_run',
            'require_releasable', 'register_run', 'work_on_run', 'signals_go_to', 'start_run', 'find_model',
            'settings_for_model', 'trained_with', 'require_same_split', 'replay_run', 'explain_stages']
@@ -364,51 +364,7 @@ def _be_kernel(request: dict[str, Any], lifeline: int, connection: socket.socket
     _import_ahead(request["imports"])
     _serve_notebook(request["connection_file"])
 
-# %% ../nbs/16_pipeline.ipynb #1eb384d0
-class KernelTemplate:
-    "A process that has imported what the stages need, to fork kernels from."
-
-    def __init__(self) -> None:
-        self._one_at_a_time = threading.Lock()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = "from mnist_nbdev.pipeline import template_main; template_main()"
-        with theirs:
-            self._process = subprocess.Popen(  # nosec B603
-                [sys.executable, "-c", code, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                cwd=project_root(),
-                env=kernel_environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is for the run to handle
-            )
-
-    def fork(
-        self,
-        connection_file: str,  # of the kernel
-        imports: list[str],  # modules to import before
-        environment: Mapping[str, str],  # variables of this kernel alone
-        lifeline: int,  # read end of a pipe: when it closes, the kernel ends
-    ) -> "ForkedKernel | None":  # None: the template is gone
-        "A kernel's process."
-        request = {
-            "connection_file": connection_file,
-            "imports": imports,
-            "environment": dict(environment),
-        }
-        with self._one_at_a_time, suppress(OSError):
-            socket.send_fds(self._socket, [json.dumps(request).encode()], [lifeline])
-            if answer := self._socket.recv(64):
-                return ForkedKernel(int(answer), os.pidfd_open(int(answer)))
-        return None
-
-    def end(self) -> None:
-        "Let the process go; its kernels stay."
-        self._socket.close()
-        if not os.environ.get("COVERAGE_PROCESS_CONFIG"):
-            self._process.kill()  # it has nothing to finish
-        self._process.wait()
-
-
+# %% ../nbs/16_pipeline.ipynb #8e6ffe8f
 class ForkedKernel:
     "What jupyter_client needs of a process, for one that somebody else started."
 
@@ -444,6 +400,50 @@ class ForkedKernel:
 
     def __del__(self) -> None:
         os.close(self._handle)
+
+# %% ../nbs/16_pipeline.ipynb #1eb384d0
+class KernelTemplate:
+    "A process that has imported what the stages need, to fork kernels from."
+
+    def __init__(self) -> None:
+        self._one_at_a_time = threading.Lock()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code = "from mnist_nbdev.pipeline import template_main; template_main()"
+        with theirs:
+            self._process = subprocess.Popen(  # nosec B603
+                [sys.executable, "-c", code, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                cwd=project_root(),
+                env=kernel_environment(),
+                start_new_session=True,  # Ctrl-C in the terminal is for the run to handle
+            )
+
+    def fork(
+        self,
+        connection_file: str,  # of the kernel
+        imports: list[str],  # modules to import before
+        environment: Mapping[str, str],  # variables of this kernel alone
+        lifeline: int,  # read end of a pipe: when it closes, the kernel ends
+    ) -> ForkedKernel | None:  # None: the template is gone
+        "A kernel's process."
+        request = {
+            "connection_file": connection_file,
+            "imports": imports,
+            "environment": dict(environment),
+        }
+        with self._one_at_a_time, suppress(OSError):
+            socket.send_fds(self._socket, [json.dumps(request).encode()], [lifeline])
+            if answer := self._socket.recv(64):
+                return ForkedKernel(int(answer), os.pidfd_open(int(answer)))
+        return None
+
+    def end(self) -> None:
+        "Let the process go; its kernels stay."
+        self._socket.close()
+        if not os.environ.get("COVERAGE_PROCESS_CONFIG"):
+            self._process.kill()  # it has nothing to finish
+        self._process.wait()
 
 # %% ../nbs/16_pipeline.ipynb #dce127a5
 class StageKernel:
