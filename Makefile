@@ -16,7 +16,7 @@ PORT ?= 8000
 BASE ?= HEAD~1
 
 .PHONY: help setup setup-dev run test test-nbdev test-pytest test-quick test-pythons test-faults test-mutation check lab docs docs-serve mlflow bench bench-full gate-error clean \
-  ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-images ci-model ci-performance ci-docs lock release-check
+  ci-tools ci-quality ci-test ci-security ci-audit ci-package ci-images ci-model ci-performance same-bits ci-docs lock release-check
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ ci-model: setup  ## train on the full MNIST, decide, verify, take over
 
 ci-performance: setup-dev  ## is it slower than another commit? BASE=HEAD~1
 	@$(BIN)/python benchmarks/compare.py $(BASE) --out _docs/performance.md
+
+same-bits: setup-dev  ## are weights, model and predictions those of another commit? BASE=HEAD~1
+	@$(BIN)/python benchmarks/same_bits.py $(BASE) $(ARGS)
 
 ci-docs: docs  ## the site; its browser tests are in ci-test
 

@@ -1,4 +1,4 @@
-"The comparison with another commit: what it makes of its times, and that it leaves nothing behind."
+"The comparisons with another commit: of times, of bits; and that nothing of it stays behind."
 
 import importlib.util
 import subprocess
@@ -7,18 +7,29 @@ from pathlib import Path
 
 import pytest
 
+from mnist_nbdev.files import write_json, write_text
+
 ROOT = Path(__file__).parent.parent
-PATH = ROOT / "benchmarks" / "compare.py"
+BENCHMARKS = ROOT / "benchmarks"
 NOISE = [1.0, 1.3, 0.9, 1.1, 2.0, 1.05]  # what happens to the machine while both take their turns
 JITTER = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0]
 
 
 @pytest.fixture
 def compare(monkeypatch):
-    "benchmarks/compare.py, as a module of this test's own."
-    spec = importlib.util.spec_from_file_location("compare", PATH)
+    return script("compare", monkeypatch)
+
+
+@pytest.fixture
+def same_bits(compare, monkeypatch):
+    return script("same_bits", monkeypatch)
+
+
+def script(name, monkeypatch):
+    "A file of benchmarks/, as a module of one test's own."
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "compare", module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
 
@@ -70,3 +81,26 @@ def test_a_commit_that_is_not_there_is_named_and_nothing_is_left(compare):
 def test_a_command_that_fails_ends_the_comparison_with_its_words(compare, tmp_path):
     with pytest.raises(SystemExit, match=r"predict nothing.png of .* ended with"):
         compare.seconds(("predict", "nothing.png"), ROOT, tmp_path)
+
+
+@pytest.mark.unit
+def test_a_changed_byte_and_a_changed_metric_are_other_bits(same_bits, tmp_path):
+    base, head = tmp_path / "base", tmp_path / "head"
+    for run in (base, head):
+        for name in same_bits.SAME_BYTES:
+            write_text(run / name, name)
+        write_json(run / same_bits.METRICS, {"accuracy": 0.5, "per_class": [{"recall": 0.25}]})
+    assert same_bits.differences(base, head) == []
+    close = {"accuracy": 0.5 + 1e-13, "per_class": [{"recall": 0.25}]}
+    write_json(head / same_bits.METRICS, close)
+    assert same_bits.differences(base, head) == []
+    write_json(head / same_bits.METRICS, {"accuracy": 0.5, "per_class": [{"recall": 0.25 + 1e-11}]})
+    write_text(head / "models/model.onnx", "other")
+    assert same_bits.differences(base, head) == [
+        "models/model.onnx",
+        "evaluation/metrics.json: per_class.0.recall: 0.25 → 0.25000000001",
+    ]
+    write_json(head / same_bits.METRICS, {"accuracy": 0.5})
+    assert same_bits.differences(base, head)[1:] == [
+        "evaluation/metrics.json: per_class.0.recall: 0.25 → None",
+    ]
