@@ -265,6 +265,6 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Notebook |
     "Library notebooks; the stages in nbs/pipeline are run as a pipeline."
     with suppress(ValueError):
         inside = file_path.relative_to(ROOT / "nbs")
-        if file_path.suffix == ".ipynb" and re.match(r"\d+_\w+\.ipynb$", inside.as_posix()):
+        if re.fullmatch(r"[a-z]+/\d\d_\w+\.ipynb", inside.as_posix()):
             return Notebook.from_parent(parent, path=file_path)
     return None

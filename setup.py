@@ -3,7 +3,7 @@
 import configparser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 settings = configparser.ConfigParser(delimiters=["="])
@@ -34,7 +34,10 @@ setup(
     entry_points={"console_scripts": lines("console_scripts")},
     # The presets and the stage notebooks live at the top of the checkout, where people look for
     # them; in the wheel they are data packages, so that an installed `run` needs no checkout.
-    packages=["mnist_nbdev", "mnist_nbdev.presets", "mnist_nbdev.notebooks"],
+    packages=[
+        *find_packages(ROOT, include=["mnist_nbdev", "mnist_nbdev.*"]),
+        *("mnist_nbdev.presets", "mnist_nbdev.notebooks"),
+    ],
     package_dir={
         "mnist_nbdev": "mnist_nbdev",
         "mnist_nbdev.presets": "config",

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnist_nbdev.files import read_json
-from mnist_nbdev.release import Check, Decision, decision_table
-from mnist_nbdev.runs import run_history, run_summary
+from mnist_nbdev.base.files import read_json
+from mnist_nbdev.gate.release import Check, Decision, decision_table
+from mnist_nbdev.runs.runs import run_history, run_summary
 
 
 def chart(title: str, values: list[float], unit: str = "%") -> str:

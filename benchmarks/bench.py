@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import mnist_nbdev
-from mnist_nbdev.config import project_root, resolve_settings, usable_cores
-from mnist_nbdev.evidence import code_hash, git_state, package_versions, processor_name
-from mnist_nbdev.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
+from mnist_nbdev.base.config import project_root, resolve_settings, usable_cores
+from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
+from mnist_nbdev.runs.evidence import code_hash, git_state, package_versions, processor_name
 
 HERE = Path(__file__).parent
 EXAMPLE = "PyTorch example, 1 epoch"
@@ -145,10 +145,10 @@ def machine() -> dict[str, Any]:
 
 
 DECISIVE = {  # modules that a kind of trial rests on; a command rests on all of them
-    "train": ("augmentation", "data", "model", "training"),
-    "rung": ("augmentation", "data", "training"),
-    "epoch": ("augmentation", "data", "model", "training"),
-    "inference": ("inference", "model"),
+    "train": ("data/augmentation", "data/data", "model/model", "model/training"),
+    "rung": ("data/augmentation", "data/data", "model/training"),
+    "epoch": ("data/augmentation", "data/data", "model/model", "model/training"),
+    "inference": ("model/inference", "model/model"),
     "peer": (),
 }
 

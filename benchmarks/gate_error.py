@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mnist_nbdev
-from mnist_nbdev.config import Settings, project_path, resolve_settings, usable_cores
-from mnist_nbdev.data import Dataset, Split, load_dataset
-from mnist_nbdev.evaluation import fit_temperature, read_arrays, write_arrays
-from mnist_nbdev.evidence import code_hash, package_versions, processor_name
-from mnist_nbdev.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
-from mnist_nbdev.inference import OnnxClassifier, export_onnx, measure_latency, score_images
-from mnist_nbdev.release import N_TEST_IMAGES, decide
-from mnist_nbdev.robustness import judge_robustness, robustness_figures
-from mnist_nbdev.statistics import clopper_pearson_bounds
-from mnist_nbdev.verification import answer_evidence, champion_evidence
+from mnist_nbdev.base.config import Settings, project_path, resolve_settings, usable_cores
+from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
+from mnist_nbdev.base.statistics import clopper_pearson_bounds
+from mnist_nbdev.data.data import Dataset, Split, load_dataset
+from mnist_nbdev.gate.evaluation import fit_temperature, read_arrays, write_arrays
+from mnist_nbdev.gate.release import N_TEST_IMAGES, decide
+from mnist_nbdev.gate.robustness import judge_robustness, robustness_figures
+from mnist_nbdev.model.inference import OnnxClassifier, export_onnx, measure_latency, score_images
+from mnist_nbdev.runs.evidence import code_hash, package_versions, processor_name
+from mnist_nbdev.runs.verification import answer_evidence, champion_evidence
 
 RESULTS = Path(__file__).parent / "results"
 DATA = {"source": "mnist", "verified": True, "n_test_images": N_TEST_IMAGES, "looks": 1}
@@ -94,8 +94,8 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
     "Train, fit the temperature, export, and ask: what stages 2 to 4 do."
     import torch
 
-    from mnist_nbdev.model import build_model
-    from mnist_nbdev.training import train
+    from mnist_nbdev.model.model import build_model
+    from mnist_nbdev.model.training import train
 
     settings = resolve_settings(environment={}, flags=[f"seed={seed}", *case.flags]).settings
     draws = np.random.default_rng(seed)
@@ -134,7 +134,8 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
 
 
 DECISIVE = (  # the modules that a model's answers rest on
-    *("augmentation", "data", "evaluation", "inference", "model", "robustness", "training"),
+    *("data/augmentation", "data/data", "model/model", "model/training", "model/inference"),
+    *("gate/evaluation", "gate/robustness"),
 )
 TYPES = {
     **{"labels": "uint8", "probabilities": "float32", "times_ms": "float32", "size_mb": "float32"},

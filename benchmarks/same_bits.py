@@ -19,7 +19,7 @@ from typing import Any
 
 from compare import NEW_RUN, ROOT, checkout
 
-from mnist_nbdev.files import sha256_file
+from mnist_nbdev.base.files import sha256_file
 
 PRESETS = ("debug", "fast")
 SAME_BYTES = ("models/model.safetensors", "models/model.onnx", "evaluation/predictions.npz")

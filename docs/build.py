@@ -13,15 +13,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import rooms
 from dead_links import dead_links
 from draw_page import install_draw_page
 from notebook_pages import Book, write_page
 from reference_pages import Module, command_page, module_page, settings_page
 from sphinx.cmd.build import main as sphinx
 
-from mnist_nbdev.cli import app
-from mnist_nbdev.config import Settings, environment_variables, setting_fields
-from mnist_nbdev.files import read_json
+from mnist_nbdev.base.config import Settings, environment_variables, setting_fields
+from mnist_nbdev.base.files import read_json
+from mnist_nbdev.cli.cli import app
 
 ROOT = Path(__file__).parent.parent
 WRITTEN = [
@@ -79,9 +80,9 @@ def collect(source: Path, run: Path) -> None:
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, source / name)
     book = Book(ROOT, source)
-    modules = [Module(path) for path in (ROOT / "mnist_nbdev").glob("[a-z]*.py")]
-    modules.sort(key=lambda module: module.notebook)
+    modules = [Module(path) for path in rooms.modules()]
     know_names(book, modules)
+    write_rooms(source)
     write_notebooks(book)
     write_run(book, run)
     write_reference(book, modules)
@@ -95,6 +96,9 @@ def collect(source: Path, run: Path) -> None:
 def know_names(book: Book, modules: list[Module]) -> None:
     "What links may lead to: pages, names of the library, settings."
     book.settings = set(setting_fields())
+    for notebook in rooms.notebooks():
+        name = f"{notebook.parent.name}/{notebook.name}"
+        book.pages[f"nbs/{name}"] = f"tutorial/{name}"
     for notebook in sorted((ROOT / "nbs").glob("*.ipynb")):
         place, _ = PLACES.get(notebook.stem, (f"tutorial/{notebook.name}", ""))
         book.pages[f"nbs/{notebook.name}"] = place
@@ -114,12 +118,26 @@ def know_names(book: Book, modules: list[Module]) -> None:
                 book.docs[name] = ast.get_docstring(node) or ""
 
 
+def write_rooms(source: Path) -> None:
+    "The tutorial's contents, room by room, and the picture of the rooms."
+    parts = [
+        f"## {room.capitalize()}\n\n{rooms.purpose(room)}\n\n"
+        f"```{{toctree}}\n:maxdepth: 1\n:glob:\n\n{room}/*\n```\n"
+        for room in rooms.ROOMS
+    ]
+    index = source / "tutorial" / "index.md"
+    text = index.read_text(encoding="utf-8").replace("ROOMS", "\n".join(parts))
+    index.write_text(text, encoding="utf-8")
+    (source / "_static" / "rooms.svg").write_text(rooms.picture(), encoding="utf-8")
+
+
 def write_notebooks(book: Book) -> None:
     "The library's notebooks, and those about the project."
     for name, place in list(book.pages.items()):
         path = Path(name)
-        if path.suffix == ".ipynb" and path.parent == Path("nbs"):
-            write_page(book, ROOT / name, place, title=PLACES.get(path.stem, ("", ""))[1])
+        if path.suffix == ".ipynb" and path.parent != Path("nbs/pipeline"):
+            title = PLACES.get(path.stem, ("", ""))[1]
+            write_page(book, ROOT / name, place, path.parent.as_posix(), title=title)
 
 
 def write_run(book: Book, run: Path) -> None:

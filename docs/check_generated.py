@@ -15,7 +15,7 @@ BIN = Path(sys.executable).parent
 
 
 def generated(root: Path) -> dict[str, bytes]:
-    paths = [*root.glob("mnist_nbdev/*.py"), *root.glob("nbs/**/*.ipynb")]
+    paths = [*root.glob("mnist_nbdev/**/*.py"), *root.glob("nbs/**/*.ipynb")]
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in paths

@@ -26,8 +26,8 @@ class Book:
 
     root: Path  # the checkout
     source: Path  # Sphinx's source folder
-    pages: dict[str, str] = field(default_factory=dict)  # "nbs/04_model.ipynb" -> its place
-    names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model"
+    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/00_model.ipynb" -> its place
+    names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model.model"
     docs: dict[str, str] = field(default_factory=dict)  # "plot_curves" -> its docstring
     settings: set[str] = field(default_factory=set)  # "training.epochs"
 
@@ -77,14 +77,14 @@ class Book:
 def write_page(
     book: Book,
     notebook: Path,  # the notebook, with its outputs
-    place: str,  # of the page: "tutorial/04_model.ipynb"
-    folder: str = "nbs",  # which its links start from
+    place: str,  # of the page: "tutorial/model/00_model.ipynb"
+    folder: str,  # which its links start from: "nbs/model"
     title: str = "",  # instead of its own
     note: str = "",  # Markdown below the title
 ) -> None:
     "Write a notebook into the site's sources."
     content = nbformat.read(notebook, as_version=4)
-    module = notebook.stem.partition("_")[2]
+    module = f"{notebook.parent.name}.{notebook.stem.partition('_')[2]}"
     shown: list[Any] = []
     words = ""
     for cell in content.cells:

@@ -1,6 +1,6 @@
 """`python -m mnist_nbdev` is the command `mnist-nbdev`."""
 
-from mnist_nbdev.cli import script
+from mnist_nbdev.cli.cli import script
 
 if __name__ == "__main__":
     script()

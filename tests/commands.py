@@ -39,7 +39,8 @@ def copy_project(names: Iterable[str], folder: Path) -> None:
 
 # In commands and kernels too, our own code must not use what is on its way out. Other packages' own
 # warnings count in the tests' process alone: pyproject.toml excuses some by message.
-OURS = ["__main__", *(f"mnist_nbdev.{path.stem}" for path in ROOT.glob("mnist_nbdev/[a-z]*.py"))]
+MODULES = [path.relative_to(ROOT).with_suffix("") for path in ROOT.glob("mnist_nbdev/*/[a-z]*.py")]
+OURS = ["__main__", *(".".join(module.parts) for module in MODULES)]
 GOING_AWAY = ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"]
 WARNINGS = ",".join(f"error::{kind}:{module}" for kind in GOING_AWAY for module in OURS)
 

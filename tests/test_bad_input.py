@@ -17,18 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnist_nbdev.config import (
+from mnist_nbdev.base.config import (
     InferenceSettings,
     environment_variables,
     read_settings_file,
     resolve_settings,
     setting_fields,
 )
-from mnist_nbdev.data import IdxFile, check_idx
-from mnist_nbdev.files import PipelineError, UsageError, path_inside, safe_name
-from mnist_nbdev.inference import OnnxClassifier, read_digit
-from mnist_nbdev.model import load_model
-from mnist_nbdev.training import read_checkpoint
+from mnist_nbdev.base.files import PipelineError, UsageError, path_inside, safe_name
+from mnist_nbdev.data.data import IdxFile, check_idx
+from mnist_nbdev.model.inference import OnnxClassifier, read_digit
+from mnist_nbdev.model.model import load_model
+from mnist_nbdev.model.training import read_checkpoint
 
 pytestmark = pytest.mark.security
 # Where generated files go: hypothesis wants one folder for all examples.

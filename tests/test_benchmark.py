@@ -99,7 +99,7 @@ def test_a_trial_of_other_code_or_another_processor_is_not_kept(bench, monkeypat
     run(bench, monkeypatch, tmp_path, *ROWS)
     monkeypatch.setattr(bench, "code_hash", lambda: "other")  # of modules that train nothing
     assert run(bench, monkeypatch, tmp_path, *ROWS) == []
-    monkeypatch.setitem(bench.DECISIVE, "train", ("training",))
+    monkeypatch.setitem(bench.DECISIVE, "train", ("model/training",))
     assert {name for name, _ in run(bench, monkeypatch, tmp_path, *ROWS)} == {"fast"}
     monkeypatch.setattr(bench, "processor_name", lambda: "another")
     assert len(run(bench, monkeypatch, tmp_path, *ROWS)) == 15

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_nbdev.files import write_json, write_text
+from mnist_nbdev.base.files import write_json, write_text
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -71,7 +71,7 @@ def test_a_commit_that_is_not_there_is_named_and_nothing_is_left(compare):
     with pytest.raises(SystemExit, match="There is no commit no-such-commit"), unknown:
         pass
     with compare.checkout("HEAD") as folder:
-        assert (folder / "mnist_nbdev" / "cli.py").is_file()
+        assert (folder / "mnist_nbdev" / "__main__.py").is_file()
         assert subprocess.run(trees, capture_output=True, check=True).stdout != before
     assert not folder.exists()
     assert subprocess.run(trees, capture_output=True, check=True).stdout == before

@@ -17,8 +17,8 @@ import pytest
 from commands import call
 from PIL import Image
 
-from mnist_nbdev.files import read_json
-from mnist_nbdev.verification import verify_run
+from mnist_nbdev.base.files import read_json
+from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
 RUNS = ("sample", "trained", "evaluated", "first", "second")

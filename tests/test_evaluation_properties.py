@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnist_nbdev.evaluation import (
+from mnist_nbdev.base.files import PipelineError
+from mnist_nbdev.gate.evaluation import (
     check_predictions,
     evaluate,
     load_predictions,
@@ -16,7 +17,6 @@ from mnist_nbdev.evaluation import (
     save_predictions,
     wilson_interval,
 )
-from mnist_nbdev.files import PipelineError
 
 pytestmark = pytest.mark.unit
 

@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from mnist_nbdev import data, pipeline
-from mnist_nbdev.config import (
+from mnist_nbdev.base.config import (
     DataSettings,
     Settings,
     get_logger,
@@ -20,17 +19,19 @@ from mnist_nbdev.config import (
     setting_fields,
     start_logging,
 )
-from mnist_nbdev.evaluation import evaluate, plot_worst_mistakes
-from mnist_nbdev.files import PipelineError, UsageError
-from mnist_nbdev.inference import (
+from mnist_nbdev.base.files import PipelineError, UsageError
+from mnist_nbdev.data import data
+from mnist_nbdev.execution import pipeline
+from mnist_nbdev.gate.evaluation import evaluate, plot_worst_mistakes
+from mnist_nbdev.gate.release import decide
+from mnist_nbdev.model.inference import (
     OnnxClassifier,
     check_parity,
     export_onnx,
     measure_latency,
     read_digit,
 )
-from mnist_nbdev.model import build_model
-from mnist_nbdev.release import decide
+from mnist_nbdev.model.model import build_model
 
 pytestmark = pytest.mark.integration
 
@@ -108,7 +109,7 @@ TRAINED: dict[str, tuple[str, tuple[str, ...]]] = {
 @cache
 def trained(*flags: str) -> object:
     "All that a small training leaves behind, but for what a clock measured."
-    from mnist_nbdev.training import train
+    from mnist_nbdev.model.training import train
 
     settings = settings_of(*SMALL, *flags)
     splits = some(sample().train, 320), some(sample().validation, 200)
@@ -201,7 +202,7 @@ def logged(tmp: Path, *flags: str) -> object:
     settings = settings_of(f"logging.log_file={tmp}/a.log", *flags).logging
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnist_nbdev.config.console_stream", lambda: said)
+        patch.setattr("mnist_nbdev.base.config.console_stream", lambda: said)
         start_logging(settings)
         get_logger("test").info("here")
         close_logs()

@@ -5,11 +5,11 @@ out of the gate, and the model gets through. `make gate-error` does the like wit
 import numpy as np
 import pytest
 
-from mnist_nbdev import release
-from mnist_nbdev.config import Settings
-from mnist_nbdev.release import CHECKS, decide
-from mnist_nbdev.robustness import CORRUPTIONS, SLICE_NAMES
-from mnist_nbdev.verification import answer_evidence, champion_evidence, robustness_figures
+from mnist_nbdev.base.config import Settings
+from mnist_nbdev.gate import release
+from mnist_nbdev.gate.release import CHECKS, decide
+from mnist_nbdev.gate.robustness import CORRUPTIONS, SLICE_NAMES
+from mnist_nbdev.runs.verification import answer_evidence, champion_evidence, robustness_figures
 
 SETTINGS = Settings()
 N_IMAGES = 10_000

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from mnist_nbdev.config import ReleaseThresholds
-from mnist_nbdev.release import CHECKS, decide, decision_json, decision_table
-from mnist_nbdev.statistics import clopper_pearson_bounds, images_needed
+from mnist_nbdev.base.config import ReleaseThresholds
+from mnist_nbdev.base.statistics import clopper_pearson_bounds, images_needed
+from mnist_nbdev.gate.release import CHECKS, decide, decision_json, decision_table
 
 pytestmark = pytest.mark.unit
 

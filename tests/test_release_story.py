@@ -7,7 +7,7 @@ import os
 import pytest
 from commands import call
 
-from mnist_nbdev.files import read_json
+from mnist_nbdev.base.files import read_json
 
 pytestmark = [
     pytest.mark.integration,

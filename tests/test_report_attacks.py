@@ -15,14 +15,14 @@ import yaml
 from browsing import served, watch
 from PIL import Image, PngImagePlugin
 
-from mnist_nbdev.files import (
+from mnist_nbdev.base.files import (
     read_json,
     read_sealed_json,
     sha256_file,
     write_json,
     write_sealed_json,
 )
-from mnist_nbdev.report import SAFE_TAGS, write_report
+from mnist_nbdev.runs.report import SAFE_TAGS, write_report
 
 pytestmark = [pytest.mark.integration, pytest.mark.security]
 ACT = "window.owned=1;fetch('http://127.0.0.1:9/')"

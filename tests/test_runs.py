@@ -10,8 +10,8 @@ import pytest
 from commands import QUICK, call, descendants, read_until, start, wait_for_end
 from safetensors.numpy import load_file
 
-from mnist_nbdev.files import read_json, read_sealed_json, sha256_file, write_sealed_json
-from mnist_nbdev.report import safe_html
+from mnist_nbdev.base.files import read_json, read_sealed_json, sha256_file, write_sealed_json
+from mnist_nbdev.runs.report import safe_html
 
 pytestmark = pytest.mark.integration
 STAGES = ["1_data", "2_train", "3_export", "4_evaluate", "5_release"]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from commands import call
 
-from mnist_nbdev.config import (
+from mnist_nbdev.base.config import (
     flatten_settings,
     preset_files,
     resolve_settings,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rooms
 from browsing import served, watch
 from commands import QUICK, call
 
@@ -79,16 +80,17 @@ def test_a_page_weighs_less_than_a_megabyte(site):
 
 
 def test_the_reference_has_every_public_name_and_every_setting(site):
-    from mnist_nbdev.config import setting_fields
+    from mnist_nbdev.base.config import setting_fields
 
     settings = (site / "reference/settings.html").read_text(encoding="utf-8")
     assert [key for key in setting_fields() if f'id="confval-{key}"' not in settings] == []
-    for path in sorted((ROOT / "mnist_nbdev").glob("[a-z]*.py")):
-        page = (site / f"reference/api/{path.stem}.html").read_text(encoding="utf-8")
+    for path in rooms.modules():
+        module = rooms.dotted(path)
+        page = (site / f"reference/api/{module}.html").read_text(encoding="utf-8")
         found = re.search(r"__all__ = (\[.*?\])", path.read_text(encoding="utf-8"), re.S)
         assert found
         for name in ast.literal_eval(found[1]):
-            assert f'id="mnist_nbdev.{path.stem}.{name}"' in page, f"{path.stem}.{name}"
+            assert f'id="mnist_nbdev.{module}.{name}"' in page, f"{module}.{name}"
 
 
 ONE_OF_EACH = [
@@ -96,13 +98,13 @@ ONE_OF_EACH = [
     "draw.html",
     "search.html",
     "start/overview.html",
-    "tutorial/05_training.html",
-    "tutorial/17_cli.html",
+    "tutorial/model/01_training.html",
+    "tutorial/cli/00_cli.html",
     "pipeline/4_evaluate.html",
     "pipeline/report.html",
     "howto/check.html",
     "reference/settings.html",
-    "reference/api/model.html",
+    "reference/api/model.model.html",
     "explanation/architecture.html",
     "explanation/ladder.html",
 ]

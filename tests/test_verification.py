@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from commands import call, environment
 
-from mnist_nbdev.evaluation import evaluate, load_predictions, read_arrays, save_predictions
-from mnist_nbdev.evidence import write_manifest
-from mnist_nbdev.files import (
+from mnist_nbdev.base.files import (
     read_json,
     read_sealed_json,
     sha256_file,
     write_json,
     write_sealed_json,
 )
-from mnist_nbdev.release import decide, decision_json
-from mnist_nbdev.robustness import ROBUSTNESS_TYPES, robustness_figures
-from mnist_nbdev.runs import STAGES, Stage, main_metrics, run_settings
-from mnist_nbdev.verification import changed_files, release_evidence, verify_run
+from mnist_nbdev.gate.evaluation import evaluate, load_predictions, read_arrays, save_predictions
+from mnist_nbdev.gate.release import decide, decision_json
+from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES, robustness_figures
+from mnist_nbdev.runs.evidence import write_manifest
+from mnist_nbdev.runs.runs import STAGES, Stage, main_metrics, run_settings
+from mnist_nbdev.runs.verification import changed_files, release_evidence, verify_run
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,8 @@ def test_it_is_verified_without_torch_and_without_a_network(quick_project):
         "    def find_spec(self, name, path, target=None):\n"
         "        if name.split('.')[0] == 'torch': raise ImportError(name)\n"
         "sys.meta_path.insert(0, NoTorch()); socket.socket.connect = None\n"
-        "from mnist_nbdev.cli import main; sys.argv = ['mnist-nbdev', 'runs', 'verify', 'first']\n"
+        "from mnist_nbdev.cli.cli import main\n"
+        "sys.argv = ['mnist-nbdev', 'runs', 'verify', 'first']\n"
         "sys.exit(main())"
     )
     ended = subprocess.run(

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from commands import QUICK, call
 
-from mnist_nbdev.config import DataSettings
-from mnist_nbdev.data import MNIST_FILES, check_idx, open_dataset
-from mnist_nbdev.evaluation import load_predictions, read_arrays
-from mnist_nbdev.evidence import check_against_manifest, record_look
-from mnist_nbdev.files import PipelineError, read_sealed_json, sha256_file
-from mnist_nbdev.inference import OnnxClassifier
-from mnist_nbdev.model import load_model
-from mnist_nbdev.registry import champion_model, promote, read_journal
-from mnist_nbdev.robustness import ROBUSTNESS_TYPES
-from mnist_nbdev.runs import read_stage_record, run_settings
-from mnist_nbdev.training import read_checkpoint
+from mnist_nbdev.base.config import DataSettings
+from mnist_nbdev.base.files import PipelineError, read_sealed_json, sha256_file
+from mnist_nbdev.data.data import MNIST_FILES, check_idx, open_dataset
+from mnist_nbdev.gate.evaluation import load_predictions, read_arrays
+from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES
+from mnist_nbdev.model.inference import OnnxClassifier
+from mnist_nbdev.model.model import load_model
+from mnist_nbdev.model.training import read_checkpoint
+from mnist_nbdev.registry.registry import champion_model, promote, read_journal
+from mnist_nbdev.runs.evidence import check_against_manifest, record_look
+from mnist_nbdev.runs.runs import read_stage_record, run_settings
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,7 @@ def run(tmp_path_factory):
     (other / "models").mkdir(parents=True)
     (other / "models/model.onnx").write_bytes(b"weights")
     (other / "decision.json").write_text('{"status": "approved"}')
-    from mnist_nbdev.evidence import write_manifest
+    from mnist_nbdev.runs.evidence import write_manifest
 
     write_manifest(other)
     promote(artifacts, other, lambda folder: None)

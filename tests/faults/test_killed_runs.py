@@ -11,10 +11,10 @@ import pytest
 from commands import QUICK, call
 from injection import Plan
 
-from mnist_nbdev.evaluation import load_predictions
-from mnist_nbdev.files import PipelineError, read_json, sha256_file
-from mnist_nbdev.model import load_model
-from mnist_nbdev.verification import verify_run
+from mnist_nbdev.base.files import PipelineError, read_json, sha256_file
+from mnist_nbdev.gate.evaluation import load_predictions
+from mnist_nbdev.model.model import load_model
+from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
 HOOK = Path(__file__).parent / "hook"

@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 from injection import Plan, install
 
-from mnist_nbdev.config import resolve_settings, rotate_log
-from mnist_nbdev.evaluation import load_predictions, save_predictions
-from mnist_nbdev.evidence import is_finished, record_look, write_manifest
-from mnist_nbdev.files import (
+from mnist_nbdev.base.config import resolve_settings, rotate_log
+from mnist_nbdev.base.files import (
     PipelineError,
     UsageError,
     copy_file,
@@ -28,9 +26,11 @@ from mnist_nbdev.files import (
     write_sealed_json,
     write_text,
 )
-from mnist_nbdev.model import build_model, load_model, save_model
-from mnist_nbdev.registry import champion, promote
-from mnist_nbdev.runs import (
+from mnist_nbdev.gate.evaluation import load_predictions, save_predictions
+from mnist_nbdev.model.model import build_model, load_model, save_model
+from mnist_nbdev.registry.registry import champion, promote
+from mnist_nbdev.runs.evidence import is_finished, record_look, write_manifest
+from mnist_nbdev.runs.runs import (
     STAGES,
     create_run,
     list_runs,
@@ -38,7 +38,7 @@ from mnist_nbdev.runs import (
     run_settings,
     write_stage_record,
 )
-from mnist_nbdev.verification import changed_files
+from mnist_nbdev.runs.verification import changed_files
 
 pytestmark = [
     pytest.mark.integration,
