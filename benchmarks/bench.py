@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import mnist_nbdev
-from mnist_nbdev.base.config import project_root, resolve_settings, usable_cores
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
+from mnist_nbdev.base.loading import project_root, resolve_settings
+from mnist_nbdev.base.settings import usable_cores
 from mnist_nbdev.runs.evidence import code_hash, git_state, package_versions, processor_name
 
 HERE = Path(__file__).parent
@@ -144,11 +145,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+TRAINING = (
+    *("data/sources", "data/augmentation", "model/network", "model/optimization"),
+    *("model/checkpoints", "model/training"),
+)
 DECISIVE = {  # modules that a kind of trial rests on; a command rests on all of them
-    "train": ("data/augmentation", "data/data", "model/model", "model/training"),
-    "rung": ("data/augmentation", "data/data", "model/training"),
-    "epoch": ("data/augmentation", "data/data", "model/model", "model/training"),
-    "inference": ("model/inference", "model/model"),
+    "train": TRAINING,
+    "rung": TRAINING,
+    "epoch": TRAINING,
+    "inference": ("model/export", "model/inference", "model/network"),
     "peer": (),
 }
 

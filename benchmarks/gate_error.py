@@ -22,14 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mnist_nbdev
-from mnist_nbdev.base.config import Settings, project_path, resolve_settings, usable_cores
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
+from mnist_nbdev.base.loading import project_path, resolve_settings
+from mnist_nbdev.base.settings import Settings, usable_cores
 from mnist_nbdev.base.statistics import clopper_pearson_bounds
-from mnist_nbdev.data.data import Dataset, Split, load_dataset
+from mnist_nbdev.data.sources import Dataset, Split, load_dataset
 from mnist_nbdev.gate.evaluation import fit_temperature, read_arrays, write_arrays
 from mnist_nbdev.gate.release import N_TEST_IMAGES, decide
 from mnist_nbdev.gate.robustness import judge_robustness, robustness_figures
-from mnist_nbdev.model.inference import OnnxClassifier, export_onnx, measure_latency, score_images
+from mnist_nbdev.model.export import export_onnx
+from mnist_nbdev.model.inference import OnnxClassifier, measure_latency, score_images
 from mnist_nbdev.runs.evidence import code_hash, package_versions, processor_name
 from mnist_nbdev.runs.verification import answer_evidence, champion_evidence
 
@@ -94,7 +96,7 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
     "Train, fit the temperature, export, and ask: what stages 2 to 4 do."
     import torch
 
-    from mnist_nbdev.model.model import build_model
+    from mnist_nbdev.model.network import build_model
     from mnist_nbdev.model.training import train
 
     settings = resolve_settings(environment={}, flags=[f"seed={seed}", *case.flags]).settings
@@ -134,7 +136,8 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
 
 
 DECISIVE = (  # the modules that a model's answers rest on
-    *("data/augmentation", "data/data", "model/model", "model/training", "model/inference"),
+    *("data/sources", "data/corruptions", "data/augmentation", "model/network"),
+    *("model/optimization", "model/training", "model/export", "model/inference"),
     *("gate/evaluation", "gate/robustness"),
 )
 TYPES = {

@@ -11,9 +11,9 @@ from peers import CommonNet, train_common
 from torch import nn
 from torch.nn import functional as F
 
-from mnist_nbdev.base.config import AugmentationSettings
+from mnist_nbdev.base.settings import AugmentationSettings
 from mnist_nbdev.data.augmentation import augment
-from mnist_nbdev.data.data import Split
+from mnist_nbdev.data.sources import Split
 from mnist_nbdev.model.training import _processor
 
 RUNGS = ["common", "resident", "batch_128", "channels_last", "pool_first", "bf16", "processor"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from mnist_nbdev.data.data import Split
+from mnist_nbdev.data.sources import Split
 
 MEAN, DEVIATION = (0.1307,), (0.3081,)
 

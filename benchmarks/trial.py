@@ -27,7 +27,7 @@ def imported() -> float:
     import torch._dynamo
 
     import mnist_nbdev.model.training  # noqa: F401
-    from mnist_nbdev.base.config import usable_cores
+    from mnist_nbdev.base.settings import usable_cores
 
     torch.set_num_threads(usable_cores())
     return round(time.perf_counter() - BEGAN, 2)
@@ -35,8 +35,8 @@ def imported() -> float:
 
 def load(images: int | None = None) -> tuple[Any, float]:
     "The full set, the same split whatever the seed, so that seeds differ in training alone."
-    from mnist_nbdev.base.config import resolve_settings
-    from mnist_nbdev.data.data import load_dataset
+    from mnist_nbdev.base.loading import resolve_settings
+    from mnist_nbdev.data.sources import load_dataset
 
     began = time.perf_counter()
     settings = resolve_settings(flags=["data.source=mnist"]).settings
@@ -61,8 +61,8 @@ def train(trial: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from mnist_nbdev.base.config import resolve_settings
-    from mnist_nbdev.model.model import build_model
+    from mnist_nbdev.base.loading import resolve_settings
+    from mnist_nbdev.model.network import build_model
     from mnist_nbdev.model.training import train
 
     dataset, load_s = load(trial.get("images"))
@@ -153,8 +153,8 @@ def _product_gflops(precision: str) -> float:
 
 def _training_flop(preset: str) -> float:
     "Operations a training image: forward, and twice that backward but for the first layer's input."
-    from mnist_nbdev.base.config import resolve_settings
-    from mnist_nbdev.model.model import build_model, layer_summary
+    from mnist_nbdev.base.loading import resolve_settings
+    from mnist_nbdev.model.network import build_model, layer_summary
 
     layers = layer_summary(build_model(resolve_settings(preset=preset).settings.model, 0))
     products = [layer.operations for layer in layers if layer.kind in ("Conv2d", "Linear")]
@@ -164,7 +164,7 @@ def _training_flop(preset: str) -> float:
 def epoch(trial: dict[str, Any]) -> dict[str, Any]:
     "One epoch of a preset's net in one precision, and how near it comes to the peak."
     imported()
-    from mnist_nbdev.model.training import has_fast_bf16
+    from mnist_nbdev.model.optimization import has_fast_bf16
 
     if trial["precision"] == "bf16" and not has_fast_bf16():
         return {"skipped": "this processor has no instructions for bf16"}
@@ -200,9 +200,10 @@ def inference(trial: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from mnist_nbdev.base.config import resolve_settings
-    from mnist_nbdev.model.inference import OnnxClassifier, export_onnx
-    from mnist_nbdev.model.model import build_model, layer_summary
+    from mnist_nbdev.base.loading import resolve_settings
+    from mnist_nbdev.model.export import export_onnx
+    from mnist_nbdev.model.inference import OnnxClassifier
+    from mnist_nbdev.model.network import build_model, layer_summary
 
     settings = resolve_settings(preset=trial["preset"]).settings
     model = build_model(settings.model, trial["seed"]).eval()

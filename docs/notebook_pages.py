@@ -26,8 +26,8 @@ class Book:
 
     root: Path  # the checkout
     source: Path  # Sphinx's source folder
-    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/00_model.ipynb" -> its place
-    names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model.model"
+    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/00_network.ipynb" -> its place
+    names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model.network"
     docs: dict[str, str] = field(default_factory=dict)  # "plot_curves" -> its docstring
     settings: set[str] = field(default_factory=set)  # "training.epochs"
 
@@ -77,7 +77,7 @@ class Book:
 def write_page(
     book: Book,
     notebook: Path,  # the notebook, with its outputs
-    place: str,  # of the page: "tutorial/model/00_model.ipynb"
+    place: str,  # of the page: "tutorial/model/00_network.ipynb"
     folder: str,  # which its links start from: "nbs/model"
     title: str = "",  # instead of its own
     note: str = "",  # Markdown below the title

@@ -12,7 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-MODULES = ("base/files", "base/config", "gate/evaluation", "gate/release", "runs/evidence")
+MODULES = (
+    *("base/files", "base/settings", "base/loading", "base/logs", "gate/evaluation"),
+    *("gate/diagnostics", "gate/release", "runs/evidence"),
+)
 REQUIRED = 0.85
 LATE = ("test_evaluation_properties", "test_release_properties", "00_evaluation")
 

@@ -17,18 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnist_nbdev.base.config import (
-    InferenceSettings,
-    environment_variables,
-    read_settings_file,
-    resolve_settings,
-    setting_fields,
-)
 from mnist_nbdev.base.files import PipelineError, UsageError, path_inside, safe_name
-from mnist_nbdev.data.data import IdxFile, check_idx
-from mnist_nbdev.model.inference import OnnxClassifier, read_digit
-from mnist_nbdev.model.model import load_model
-from mnist_nbdev.model.training import read_checkpoint
+from mnist_nbdev.base.loading import environment_variables, read_settings_file, resolve_settings
+from mnist_nbdev.base.settings import InferenceSettings, setting_fields
+from mnist_nbdev.data.sources import IdxFile, check_idx
+from mnist_nbdev.model.checkpoints import read_checkpoint
+from mnist_nbdev.model.inference import OnnxClassifier
+from mnist_nbdev.model.network import load_model
+from mnist_nbdev.model.reading import read_digit
 
 pytestmark = pytest.mark.security
 # Where generated files go: hypothesis wants one folder for all examples.

@@ -15,10 +15,13 @@ from browsing import served, watch
 from commands import call
 from PIL import Image, ImageDraw
 
-from mnist_nbdev.base.config import DataSettings, InferenceSettings, resolve_settings
 from mnist_nbdev.base.files import PipelineError
-from mnist_nbdev.data.data import load_dataset
-from mnist_nbdev.model.inference import OnnxClassifier, export_onnx, read_digit
+from mnist_nbdev.base.loading import resolve_settings
+from mnist_nbdev.base.settings import DataSettings, InferenceSettings
+from mnist_nbdev.data.sources import load_dataset
+from mnist_nbdev.model.export import export_onnx
+from mnist_nbdev.model.inference import OnnxClassifier
+from mnist_nbdev.model.reading import read_digit
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent
@@ -40,7 +43,7 @@ def draw_page() -> Any:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     "The small net of the preset `fast`, trained on the sample, as a run would leave it."
-    from mnist_nbdev.model.model import build_model
+    from mnist_nbdev.model.network import build_model
     from mnist_nbdev.model.training import train
 
     folder: Path = tmp_path_factory.mktemp("run")

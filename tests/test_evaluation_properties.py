@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mnist_nbdev.base.files import PipelineError
+from mnist_nbdev.base.statistics import wilson_interval
 from mnist_nbdev.gate.evaluation import (
     check_predictions,
     evaluate,
     load_predictions,
     metrics_table,
     save_predictions,
-    wilson_interval,
 )
 
 pytestmark = pytest.mark.unit

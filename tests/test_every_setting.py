@@ -11,27 +11,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from mnist_nbdev.base.config import (
-    DataSettings,
-    Settings,
-    get_logger,
-    resolve_settings,
-    setting_fields,
-    start_logging,
-)
 from mnist_nbdev.base.files import PipelineError, UsageError
-from mnist_nbdev.data import data
+from mnist_nbdev.base.loading import resolve_settings
+from mnist_nbdev.base.logs import get_logger, start_logging
+from mnist_nbdev.base.settings import DataSettings, Settings, setting_fields
+from mnist_nbdev.data import sources
 from mnist_nbdev.execution import pipeline
-from mnist_nbdev.gate.evaluation import evaluate, plot_worst_mistakes
+from mnist_nbdev.gate.diagnostics import plot_worst_mistakes
+from mnist_nbdev.gate.evaluation import evaluate
 from mnist_nbdev.gate.release import decide
-from mnist_nbdev.model.inference import (
-    OnnxClassifier,
-    check_parity,
-    export_onnx,
-    measure_latency,
-    read_digit,
-)
-from mnist_nbdev.model.model import build_model
+from mnist_nbdev.model.export import export_onnx
+from mnist_nbdev.model.inference import OnnxClassifier, check_parity, measure_latency
+from mnist_nbdev.model.network import build_model
+from mnist_nbdev.model.reading import read_digit
 
 pytestmark = pytest.mark.integration
 
@@ -41,12 +33,12 @@ def settings_of(*flags: str) -> Settings:
 
 
 @cache
-def sample() -> data.Dataset:
-    return data.load_dataset(DataSettings(source="sample"), seed=0)
+def sample() -> sources.Dataset:
+    return sources.load_dataset(DataSettings(source="sample"), seed=0)
 
 
-def some(split: data.Split, n: int) -> data.Split:
-    return data.Split(split.images[:n], split.labels[:n])
+def some(split: sources.Split, n: int) -> sources.Split:
+    return sources.Split(split.images[:n], split.labels[:n])
 
 
 # --- What a training comes to ---------------------------------------------------------------
@@ -152,9 +144,9 @@ def loaded(tmp: Path, *flags: str) -> object:
     settings = settings_of(*here, *flags).data
     with pytest.MonkeyPatch.context() as patch:
         downloads = Downloads()
-        patch.setattr(data, "_download", downloads)
+        patch.setattr(sources, "_download", downloads)
         try:
-            dataset = data.load_dataset(settings, seed=0)
+            dataset = sources.load_dataset(settings, seed=0)
         except PipelineError as error:
             return list(downloads), str(error)
     return dataset.source
@@ -162,9 +154,9 @@ def loaded(tmp: Path, *flags: str) -> object:
 
 def divided(tmp: Path, *flags: str) -> object:
     labels = np.arange(3000, dtype=np.uint8) % 10
-    split = data.Split(np.zeros((3000, 28, 28), np.uint8), labels)
-    source = data._Source("mnist", "data", {}, split, split)
-    return len(data._divide(source, settings_of(*flags).data.validation_size, 0)["validation"])
+    split = sources.Split(np.zeros((3000, 28, 28), np.uint8), labels)
+    source = sources._Source("mnist", "data", {}, split, split)
+    return len(sources._divide(source, settings_of(*flags).data.validation_size, 0)["validation"])
 
 
 def run_made(tmp: Path, *flags: str) -> object:
@@ -202,7 +194,7 @@ def logged(tmp: Path, *flags: str) -> object:
     settings = settings_of(f"logging.log_file={tmp}/a.log", *flags).logging
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnist_nbdev.base.config.console_stream", lambda: said)
+        patch.setattr("mnist_nbdev.base.logs.console_stream", lambda: said)
         start_logging(settings)
         get_logger("test").info("here")
         close_logs()

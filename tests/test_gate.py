@@ -5,10 +5,10 @@ out of the gate, and the model gets through. `make gate-error` does the like wit
 import numpy as np
 import pytest
 
-from mnist_nbdev.base.config import Settings
+from mnist_nbdev.base.settings import Settings
+from mnist_nbdev.data.corruptions import CORRUPTIONS, SLICE_NAMES
 from mnist_nbdev.gate import release
 from mnist_nbdev.gate.release import CHECKS, decide
-from mnist_nbdev.gate.robustness import CORRUPTIONS, SLICE_NAMES
 from mnist_nbdev.runs.verification import answer_evidence, champion_evidence, robustness_figures
 
 SETTINGS = Settings()

@@ -15,8 +15,8 @@ import yaml
 from commands import copy_project, environment
 from PIL import Image
 
-from mnist_nbdev.base.config import DataSettings
-from mnist_nbdev.data.data import load_dataset
+from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.data.sources import load_dataset
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_nbdev.base.config import DataSettings, InferenceSettings, resolve_settings
-from mnist_nbdev.data.data import load_dataset, source_hashes
-from mnist_nbdev.model.inference import OnnxClassifier, export_onnx, read_digit
+from mnist_nbdev.base.loading import resolve_settings
+from mnist_nbdev.base.settings import DataSettings, InferenceSettings
+from mnist_nbdev.data.sources import load_dataset, source_hashes
+from mnist_nbdev.model.export import export_onnx
+from mnist_nbdev.model.inference import OnnxClassifier
+from mnist_nbdev.model.reading import read_digit
 
 pytestmark = pytest.mark.integration
 FULL = DataSettings(source="mnist", root=os.environ.get("MLOPS_DATA_ROOT", "data"))
@@ -33,7 +36,7 @@ def dataset():
 @pytest.fixture(scope="module")
 def classifier(dataset, tmp_path_factory):
     "The small net of the preset `fast`, trained with the default's augmentation."
-    from mnist_nbdev.model.model import build_model
+    from mnist_nbdev.model.network import build_model
     from mnist_nbdev.model.training import train
 
     folder: Path = tmp_path_factory.mktemp("model")

@@ -73,14 +73,14 @@ def as_lab_saves(path: Path, counted: int = 7) -> None:
 
 
 def test_a_notebook_that_was_only_run_is_no_change_for_git(checkout):
-    as_lab_saves(checkout / "nbs/base/01_statistics.ipynb")
+    as_lab_saves(checkout / "nbs/base/02_statistics.ipynb")
     assert git(checkout, "diff") == ""
     git(checkout, "add", "-A")
     assert git(checkout, "diff", "--cached") == ""
 
 
 def test_two_people_who_change_different_cells_of_a_notebook_are_merged(checkout):
-    path = checkout / "nbs/data/01_augmentation.ipynb"
+    path = checkout / "nbs/data/03_augmentation.ipynb"
 
     def change(number: int, words: str) -> None:
         notebook = nbformat.read(path, as_version=4)
@@ -182,7 +182,7 @@ def run_all_and_save(tab: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["data/01_augmentation.ipynb", "base/01_statistics.ipynb", "pipeline/1_data.ipynb"],
+    ["data/01_augmentation.ipynb", "base/02_statistics.ipynb", "pipeline/1_data.ipynb"],
 )
 def test_run_all_passes_and_leaves_the_sources_as_they_were(browser, lab, checkout, name):
     path = checkout / "nbs" / name
@@ -224,7 +224,7 @@ def test_the_sliders_of_the_page_to_play_with_move_the_digit(browser, lab):
 def test_a_stage_says_which_notebook_was_edited_and_not_exported(checkout, tmp_path):
     folder = tmp_path / "edited"
     shutil.copytree(checkout, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-    path = folder / "nbs/model/00_model.ipynb"
+    path = folder / "nbs/model/00_network.ipynb"
     notebook = nbformat.read(path, as_version=4)
     exported = next(c for c in notebook.cells if c.source.startswith("#| export"))
     exported.source += "\nANSWER = 42"
@@ -239,4 +239,4 @@ def test_a_stage_says_which_notebook_was_edited_and_not_exported(checkout, tmp_p
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     said = json.dumps(nbformat.read(folder / "out.ipynb", as_version=4))
-    assert "nbs/model/00_model.ipynb was edited and is not exported yet" in said
+    assert "nbs/model/00_network.ipynb was edited and is not exported yet" in said

@@ -1,7 +1,7 @@
 """The evaluation's pictures are what they were when somebody last looked at them.
 
 What is drawn is compared as words and numbers, so no font or renderer matters. After a change that
-is meant, look at the figures of nbs/gate/00_evaluation.ipynb, and write the description anew:
+is meant, look at the figures of nbs/gate/01_diagnostics.ipynb, and write the description anew:
 `python tests/test_pictures.py`.
 """
 
@@ -17,14 +17,14 @@ from matplotlib.ticker import FixedLocator
 
 mpl.use("Agg")
 
-from mnist_nbdev.gate.evaluation import (
-    evaluate,
+from mnist_nbdev.gate.diagnostics import (
     plot_confusion_matrix,
     plot_per_class,
     plot_reliability,
     plot_roc,
     plot_worst_mistakes,
 )
+from mnist_nbdev.gate.evaluation import evaluate
 
 pytestmark = pytest.mark.unit
 

@@ -71,10 +71,17 @@ def tracked():
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("module", EXPORTED, ids=title)
-def test_a_module_imports_from_earlier_rooms_and_pages_only(module):
+@pytest.mark.parametrize(
+    ("module", "notebook"), list(zip(EXPORTED, LIBRARY, strict=True)), ids=title
+)
+def test_a_page_imports_from_earlier_rooms_and_pages_only(module, notebook):
     names = [rooms.dotted(path) for path in EXPORTED]
-    assert rooms.imported_modules(module) <= set(names[: names.index(rooms.dotted(module))])
+    earlier = names[: names.index(rooms.dotted(module))]
+    assert rooms.imported_modules(module) <= set(earlier)
+    # Its examples may use the module itself, too: it is what the page explains.
+    shown = {name for tree in cell_trees(notebook) for name in imported(tree)}
+    shown = {".".join(name.split(".")[1:3]) for name in shown if name.startswith("mnist_nbdev.")}
+    assert shown & set(names) <= {*earlier, rooms.dotted(module)}
 
 
 @pytest.mark.unit

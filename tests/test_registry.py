@@ -18,26 +18,26 @@ from pathlib import Path
 import pytest
 from commands import call, environment
 
-from mnist_nbdev.base.config import resolve_settings, settings_yaml
 from mnist_nbdev.base.files import PipelineError, sha256_file, write_bytes, write_json, write_text
-from mnist_nbdev.registry.registry import (
+from mnist_nbdev.base.loading import resolve_settings, settings_yaml
+from mnist_nbdev.registry.journal import (
     HEAD,
     JOURNAL,
-    MODEL_NAME,
     champion,
-    champion_model,
     check_chain,
-    follow_registry,
-    mlflow_client,
     next_release,
     previous,
-    promote,
     read_journal,
-    rollback,
     standing_releases,
+)
+from mnist_nbdev.registry.mlflow import (
+    MODEL_NAME,
+    follow_registry,
+    mlflow_client,
     sync_aliases,
     track_run,
 )
+from mnist_nbdev.registry.promotion import champion_model, promote, rollback
 from mnist_nbdev.runs.evidence import write_manifest
 
 RUNS = ("first", "second", "third")
@@ -95,7 +95,7 @@ def python(script: str, *words: str | Path) -> subprocess.Popen[str]:
 WRITER = """
 import sys
 from pathlib import Path
-from mnist_nbdev.registry.registry import promote
+from mnist_nbdev.registry.promotion import promote
 
 artifacts, who = Path(sys.argv[1]), sys.argv[2]
 runs = [artifacts / "runs" / name for name in ("first", "second", "third")]
@@ -131,7 +131,8 @@ def test_eight_writers_at_once_leave_one_champion_and_a_whole_history(artifacts)
 KILLED = """
 import os, random, signal, sys
 from pathlib import Path
-from mnist_nbdev.registry.registry import champion, promote, read_journal, rollback
+from mnist_nbdev.registry.journal import champion, read_journal
+from mnist_nbdev.registry.promotion import promote, rollback
 
 artifacts, trials = Path(sys.argv[1]), int(sys.argv[2])
 files = [artifacts / "registry" / name for name in ("journal.jsonl", "head.json")]
@@ -483,10 +484,10 @@ def test_the_commands_tell_the_story(artifacts, tmp_path):
 def test_the_registry_is_read_without_mlflow_or_torch(artifacts):
     release_some(artifacts, 1)
     script = (
-        "import json, sys; from mnist_nbdev.registry.registry import champion_model; "
+        "import json, sys; from mnist_nbdev.registry.promotion import champion_model; "
         "champion_model(sys.argv[1]); print(json.dumps(list(sys.modules)))"
     )
     out, err = python(script, artifacts).communicate(timeout=60)
     loaded = set(json.loads(out or "[]"))
-    assert "mnist_nbdev.registry.registry" in loaded, err
+    assert "mnist_nbdev.registry.promotion" in loaded, err
     assert not loaded & {"mlflow", "torch", "sqlalchemy"}

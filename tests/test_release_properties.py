@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from mnist_nbdev.base.config import ReleaseThresholds
+from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, images_needed
 from mnist_nbdev.gate.release import CHECKS, decide, decision_json, decision_table
 

@@ -7,12 +7,8 @@ import pytest
 import yaml
 from commands import call
 
-from mnist_nbdev.base.config import (
-    flatten_settings,
-    preset_files,
-    resolve_settings,
-    setting_fields,
-)
+from mnist_nbdev.base.loading import preset_files, resolve_settings
+from mnist_nbdev.base.settings import flatten_settings, setting_fields
 
 ROOT = Path(__file__).parent.parent
 # The settings that are promised to work as written, with a value each.

@@ -80,7 +80,7 @@ def test_a_page_weighs_less_than_a_megabyte(site):
 
 
 def test_the_reference_has_every_public_name_and_every_setting(site):
-    from mnist_nbdev.base.config import setting_fields
+    from mnist_nbdev.base.settings import setting_fields
 
     settings = (site / "reference/settings.html").read_text(encoding="utf-8")
     assert [key for key in setting_fields() if f'id="confval-{key}"' not in settings] == []
@@ -98,13 +98,13 @@ ONE_OF_EACH = [
     "draw.html",
     "search.html",
     "start/overview.html",
-    "tutorial/model/01_training.html",
+    "tutorial/model/03_training.html",
     "tutorial/cli/00_cli.html",
     "pipeline/4_evaluate.html",
     "pipeline/report.html",
     "howto/check.html",
     "reference/settings.html",
-    "reference/api/model.model.html",
+    "reference/api/model.network.html",
     "explanation/architecture.html",
     "explanation/ladder.html",
 ]

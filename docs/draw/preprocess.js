@@ -1,7 +1,7 @@
 /**
  * From a picture to the 28 by 28 pixels that the net sees.
  *
- * This is `read_digit` of nbs/model/02_inference.ipynb once more, step by step and under the same names:
+ * This is `read_digit` of nbs/model/06_reading.ipynb once more, step by step and under the same names:
  * why each step is there stands in that notebook. tests/test_draw_page.py holds the two together, so
  * what changes there changes here. Pillow's and SciPy's arithmetic is kept, down to its rounding.
  *

@@ -22,20 +22,18 @@ from typing import Annotated, Any
 import typer
 
 import mnist_nbdev
-from mnist_nbdev.base.config import (
-    LoggingSettings,
+
+from ..base.files import PipelineError, UsageError, one_line
+from mnist_nbdev.base.loading import (
     ResolvedSettings,
     environment_variables,
-    flatten_settings,
-    get_logger,
     preset_files,
     project_path,
     resolve_settings,
-    setting_fields,
     settings_schema,
-    start_logging,
 )
-from ..base.files import PipelineError, UsageError, one_line
+from ..base.logs import get_logger, start_logging
+from ..base.settings import LoggingSettings, flatten_settings, setting_fields
 
 # %% ../../nbs/cli/00_cli.ipynb #c5b48494
 def _complete_setting(incomplete: str) -> list[str]:
@@ -230,7 +228,7 @@ def data_fetch(
     as_json: JsonOption = False,
 ) -> None:
     "Get the full MNIST, verified, into data.root."
-    from mnist_nbdev.data.data import fetch_mnist
+    from mnist_nbdev.data.sources import fetch_mnist
 
     resolved = resolve_settings(preset, config, flags=settings or ())
     start_logging(resolved.settings.logging)
@@ -248,7 +246,8 @@ def data_check(
     as_json: JsonOption = False,
 ) -> int:
     "Check the data and print the quality report."
-    from mnist_nbdev.data.data import load_dataset, quality_json, quality_report
+    from mnist_nbdev.data.quality import quality_json, quality_report
+    from mnist_nbdev.data.sources import load_dataset
 
     resolved = resolve_settings(preset, config, flags=settings or ())
     start_logging(resolved.settings.logging)
@@ -306,19 +305,20 @@ def run_command(
 ) -> int:
     "Run the stages; without arguments, all of them on the defaults."
     require_memory()  # before the imports, which need some
-    from mnist_nbdev.execution import pipeline
+    from mnist_nbdev.execution.pipeline import start_run, work_on_run
+    from mnist_nbdev.execution.stage import stale_notes
     from mnist_nbdev.runs.runs import find_run, runs_folder
 
-    for note in pipeline.stale_notes():
+    for note in stale_notes():
         _say(note)
     if resume is not None:
         if any((config, preset, settings, model, run_id, mode is not Mode.pipeline)):
             raise UsageError("--resume goes on with a run's own settings: leave the others out.")
         runs = runs_folder(resolve_settings().settings)
-        summary = pipeline.work_on_run(find_run(runs, resume, unfinished=True), fresh)
+        summary = work_on_run(find_run(runs, resume, unfinished=True), fresh)
     else:
         resolved = resolve_settings(preset, config, flags=settings or ())
-        summary = pipeline.start_run(resolved, mode.value, run_id, model, fresh)
+        summary = start_run(resolved, mode.value, run_id, model, fresh)
     if as_json:
         _print_json(summary)
     _say(closing_words(summary))
@@ -329,7 +329,7 @@ def closing_words(
     summary: dict[str, Any],  # summary.json of a finished run
 ) -> str:
     "What a person wants to know at the end of a run, and what one would do next."
-    from mnist_nbdev.registry.registry import champion
+    from mnist_nbdev.registry.journal import champion
 
     folder, name = Path(summary["run_dir"]), summary["run_id"]
     if summary["status"] == "trained":
@@ -475,7 +475,7 @@ def runs_verify(
 @runs_app.command("replay")
 def runs_replay(run: RunArgument = "latest", as_json: JsonOption = False) -> int:
     "Do a run again from its own record, and compare what comes out."
-    from mnist_nbdev.execution.pipeline import replay_run
+    from mnist_nbdev.execution.replay import replay_run
     from mnist_nbdev.runs.runs import find_run, runs_folder
 
     rows = replay_run(find_run(runs_folder(resolve_settings().settings), run))
@@ -507,7 +507,8 @@ def registry_list(
     as_json: JsonOption = False,
 ) -> None:
     "The champion, and the releases that rollbacks would lead to."
-    from mnist_nbdev.registry.registry import follow_registry, read_journal, standing_releases
+    from mnist_nbdev.registry.journal import read_journal, standing_releases
+    from mnist_nbdev.registry.mlflow import follow_registry
 
     artifacts = _artifacts()
     standing = standing_releases(read_journal(artifacts))[::-1]
@@ -532,7 +533,8 @@ def registry_show(
     as_json: JsonOption = False,
 ) -> None:
     "A release: what, when, by whom and why, and what became of its evidence."
-    from mnist_nbdev.registry.registry import evidence_state, read_journal, standing_releases
+    from mnist_nbdev.registry.journal import read_journal, standing_releases
+    from mnist_nbdev.registry.promotion import evidence_state
     from mnist_nbdev.runs.runs import run_summary
 
     artifacts = _artifacts()
@@ -561,7 +563,7 @@ def registry_promote(
 ) -> None:
     "Make an approved run's model the champion, if its evidence verifies now."
     from mnist_nbdev.execution.pipeline import require_releasable
-    from mnist_nbdev.registry.registry import promote
+    from mnist_nbdev.registry.promotion import promote
     from mnist_nbdev.runs.runs import find_run
 
     artifacts = _artifacts()
@@ -571,7 +573,7 @@ def registry_promote(
 
 
 def _say_release(artifacts: Path, release: Any, as_json: bool) -> None:
-    from mnist_nbdev.registry.registry import follow_registry
+    from mnist_nbdev.registry.mlflow import follow_registry
 
     start_logging(resolve_settings().settings.logging)
     aliases = follow_registry(artifacts)
@@ -586,7 +588,7 @@ def _say_release(artifacts: Path, release: Any, as_json: bool) -> None:
 @registry_app.command("rollback")
 def registry_rollback(why: WhyOption = "", as_json: JsonOption = False) -> None:
     "Go back to the release before the champion, if its evidence verifies now."
-    from mnist_nbdev.registry.registry import rollback
+    from mnist_nbdev.registry.promotion import rollback
     from mnist_nbdev.runs.verification import require_verified
 
     artifacts = _artifacts()
@@ -597,7 +599,8 @@ def registry_rollback(why: WhyOption = "", as_json: JsonOption = False) -> None:
 @registry_app.command("history")
 def registry_history(as_json: JsonOption = False) -> None:
     "All releases in their order, and the digest that pins them."
-    from mnist_nbdev.registry.registry import evidence_state, read_journal
+    from mnist_nbdev.registry.journal import read_journal
+    from mnist_nbdev.registry.promotion import evidence_state
 
     artifacts = _artifacts()
     releases = read_journal(artifacts)
@@ -627,7 +630,8 @@ def _find_classifier(resolved: ResolvedSettings, model: str | None) -> Any:
     from mnist_nbdev.runs.evidence import check_against_manifest, is_finished
     from mnist_nbdev.base.files import sha256_file
     from mnist_nbdev.model.inference import OnnxClassifier
-    from mnist_nbdev.registry.registry import champion, champion_model
+    from mnist_nbdev.registry.journal import champion
+    from mnist_nbdev.registry.promotion import champion_model
     from mnist_nbdev.runs.runs import find_run, runs_folder
 
     settings = resolved.settings
@@ -658,7 +662,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     "Classify image files with the champion, or another model."
-    from mnist_nbdev.model.inference import predict_files
+    from mnist_nbdev.model.reading import predict_files
 
     resolved = resolve_settings(preset, config, flags=settings or ())
     classifier = _find_classifier(resolved, model)

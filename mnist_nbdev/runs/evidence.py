@@ -18,7 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..base.config import usable_cores
 from mnist_nbdev.base.files import (
     TEMP_PREFIX,
     PipelineError,
@@ -30,6 +29,7 @@ from mnist_nbdev.base.files import (
     write_sealed_json,
     write_text,
 )
+from ..base.settings import usable_cores
 
 # %% ../../nbs/runs/00_evidence.ipynb #ea0dd110
 @cache

@@ -20,11 +20,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.config import Settings, flatten_settings
-from ..gate.evaluation import load_predictions
 from ..base.files import read_json, write_text
-from .runs import STAGES, run_settings, run_summary
+from ..base.settings import Settings, flatten_settings
 from ..base.statistics import clopper_pearson_bounds
+from ..gate.evaluation import load_predictions
+from .runs import STAGES, run_settings, run_summary
 from .verification import release_evidence
 
 # %% ../../nbs/runs/03_report.ipynb #3728fb9c

@@ -18,19 +18,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mnist_nbdev.base.config import (
-    ResolvedSettings,
-    Settings,
-    flatten_settings,
-    package_folder,
-    project_path,
-    project_root,
-    read_settings_file,
-    settings_yaml,
-    validate_settings,
-)
-from ..data.data import source_hashes
-from .evidence import code_hash, environment_record, is_finished, package_versions
 from mnist_nbdev.base.files import (
     TEMP_PREFIX,
     PipelineError,
@@ -49,6 +36,18 @@ from mnist_nbdev.base.files import (
     write_sealed_json,
     write_text,
 )
+from mnist_nbdev.base.loading import (
+    ResolvedSettings,
+    package_folder,
+    project_path,
+    project_root,
+    read_settings_file,
+    settings_yaml,
+    validate_settings,
+)
+from ..base.settings import Settings, flatten_settings
+from ..data.sources import source_hashes
+from .evidence import code_hash, environment_record, is_finished, package_versions
 
 # %% ../../nbs/runs/01_runs.ipynb #877b906f
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ STAGES = {
             ("seed", "data.source", "data.validation_size"),
             (),
             ("data/",),
-            ("mnist_nbdev.data.data", "matplotlib.pyplot", "sklearn.model_selection"),
+            ("mnist_nbdev.data.quality", "matplotlib.pyplot", "sklearn.model_selection"),
         ),
         Stage(
             "2_train",
@@ -99,7 +98,7 @@ STAGES = {
                 "models/model.safetensors",
             ),
             ("models/model.onnx", "models/export.json"),
-            ("mnist_nbdev.model.model", "mnist_nbdev.model.inference", "onnxruntime"),
+            ("mnist_nbdev.model.network", "mnist_nbdev.model.inference", "onnxruntime"),
         ),
         Stage(
             "4_evaluate",

@@ -17,16 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.config import Settings
-from ..data.data import MNIST_FILES, N_CLASSES, load_dataset, mnist_folder
-from mnist_nbdev.gate.evaluation import (
-    calibration_bounds,
-    evaluate,
-    load_predictions,
-    probability_metrics,
-    read_arrays,
-)
-from .evidence import MANIFEST, code_hash, is_finished
 from mnist_nbdev.base.files import (
     PipelineError,
     canonical_json,
@@ -35,6 +25,15 @@ from mnist_nbdev.base.files import (
     read_sealed_json,
     sha256_file,
 )
+from ..base.settings import Settings
+from ..data.sources import MNIST_FILES, N_CLASSES, load_dataset, mnist_folder
+from mnist_nbdev.gate.evaluation import (
+    calibration_bounds,
+    evaluate,
+    load_predictions,
+    probability_metrics,
+    read_arrays,
+)
 from ..gate.release import decide, decision_json
 from mnist_nbdev.gate.robustness import (
     ROBUSTNESS_TYPES,
@@ -42,6 +41,7 @@ from mnist_nbdev.gate.robustness import (
     judge_robustness,
     robustness_figures,
 )
+from .evidence import MANIFEST, code_hash, is_finished
 from .runs import main_metrics, planned_stages, read_stage_record, run_settings
 
 # %% ../../nbs/runs/02_verification.ipynb #2e584048

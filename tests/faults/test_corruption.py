@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from commands import QUICK, call
 
-from mnist_nbdev.base.config import DataSettings
 from mnist_nbdev.base.files import PipelineError, read_sealed_json, sha256_file
-from mnist_nbdev.data.data import MNIST_FILES, check_idx, open_dataset
+from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.data.sources import MNIST_FILES, check_idx, open_dataset
 from mnist_nbdev.gate.evaluation import load_predictions, read_arrays
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES
+from mnist_nbdev.model.checkpoints import read_checkpoint
 from mnist_nbdev.model.inference import OnnxClassifier
-from mnist_nbdev.model.model import load_model
-from mnist_nbdev.model.training import read_checkpoint
-from mnist_nbdev.registry.registry import champion_model, promote, read_journal
+from mnist_nbdev.model.network import load_model
+from mnist_nbdev.registry.journal import read_journal
+from mnist_nbdev.registry.promotion import champion_model, promote
 from mnist_nbdev.runs.evidence import check_against_manifest, record_look
 from mnist_nbdev.runs.runs import read_stage_record, run_settings
 

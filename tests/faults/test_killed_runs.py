@@ -13,7 +13,7 @@ from injection import Plan
 
 from mnist_nbdev.base.files import PipelineError, read_json, sha256_file
 from mnist_nbdev.gate.evaluation import load_predictions
-from mnist_nbdev.model.model import load_model
+from mnist_nbdev.model.network import load_model
 from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration

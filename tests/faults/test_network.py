@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from mnist_nbdev.base.config import DataSettings
-from mnist_nbdev.data.data import DownloadError, IdxFile, fetch_mnist
+from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.data.sources import DownloadError, IdxFile, fetch_mnist
 
 SHAPE = (1000, 28, 28)
 HEADER = IdxFile("", SHAPE, "", "").header

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from injection import Plan, install
 
-from mnist_nbdev.base.config import resolve_settings, rotate_log
 from mnist_nbdev.base.files import (
     PipelineError,
     UsageError,
@@ -26,9 +25,12 @@ from mnist_nbdev.base.files import (
     write_sealed_json,
     write_text,
 )
+from mnist_nbdev.base.loading import resolve_settings
+from mnist_nbdev.base.logs import rotate_log
 from mnist_nbdev.gate.evaluation import load_predictions, save_predictions
-from mnist_nbdev.model.model import build_model, load_model, save_model
-from mnist_nbdev.registry.registry import champion, promote
+from mnist_nbdev.model.network import build_model, load_model, save_model
+from mnist_nbdev.registry.journal import champion
+from mnist_nbdev.registry.promotion import promote
 from mnist_nbdev.runs.evidence import is_finished, record_look, write_manifest
 from mnist_nbdev.runs.runs import (
     STAGES,
