@@ -182,7 +182,7 @@ def run_all_and_save(tab: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["data/01_augmentation.ipynb", "base/02_statistics.ipynb", "pipeline/1_data.ipynb"],
+    ["data/03_augmentation.ipynb", "base/02_statistics.ipynb", "pipeline/1_data.ipynb"],
 )
 def test_run_all_passes_and_leaves_the_sources_as_they_were(browser, lab, checkout, name):
     path = checkout / "nbs" / name
