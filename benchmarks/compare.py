@@ -99,9 +99,8 @@ def checkout(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(folder)], check=True)  # nosec B603
 
 
-def seconds(words: tuple[str, ...], tree: Path, folder: Path) -> float:
-    "How long a command of a checkout takes, in a folder of its own."
-    began = time.perf_counter()
+def call(words: tuple[str, ...], tree: Path, folder: Path) -> None:
+    "Run a command of a checkout to its end, in a folder of its own; it must succeed."
     ended = subprocess.run(  # nosec B603
         [sys.executable, "-m", "mnist_nbdev", *words],
         cwd=folder,
@@ -112,6 +111,12 @@ def seconds(words: tuple[str, ...], tree: Path, folder: Path) -> float:
     )
     if ended.returncode:
         sys.exit(f"{' '.join(words)} of {tree} ended with {ended.returncode}: {ended.stderr}")
+
+
+def seconds(words: tuple[str, ...], tree: Path, folder: Path) -> float:
+    "How long a command of a checkout takes."
+    began = time.perf_counter()
+    call(words, tree, folder)
     return time.perf_counter() - began
 
 

@@ -137,8 +137,8 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
 
 DECISIVE = (  # the modules that a model's answers rest on
     *("data/sources", "data/corruptions", "data/augmentation", "model/network"),
-    *("model/optimization", "model/training", "model/export", "model/inference"),
-    *("gate/evaluation", "gate/robustness"),
+    *("model/optimization", "model/checkpoints", "model/training", "model/export"),
+    *("model/inference", "gate/evaluation", "gate/robustness"),
 )
 TYPES = {
     **{"labels": "uint8", "probabilities": "float32", "times_ms": "float32", "size_mb": "float32"},

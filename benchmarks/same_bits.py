@@ -9,15 +9,13 @@ The exit code is 1 where something differs.
 
 import argparse
 import json
-import os
-import subprocess  # nosec B404
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compare import NEW_RUN, ROOT, checkout
+from compare import NEW_RUN, ROOT, call, checkout
 
 from mnist_nbdev.base.files import sha256_file
 
@@ -29,17 +27,8 @@ TOLERANCE = 1e-12
 
 def run(tree: Path, folder: Path, preset: str, source: str) -> Path:
     "A checkout's run, in a folder of its own: the run's folder."
-    words = [*NEW_RUN, "--preset", preset, "--set", f"data.source={source}", "--run-id", preset]
-    ended = subprocess.run(  # nosec B603
-        [sys.executable, "-m", "mnist_nbdev", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tree)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        sys.exit(f"The run of {tree} ended with {ended.returncode}: {ended.stderr}")
+    chosen = ("--preset", preset, "--set", f"data.source={source}", "--run-id", preset)
+    call((*NEW_RUN, *chosen), tree, folder)
     return folder / "artifacts/runs" / preset
 
 
