@@ -7,15 +7,15 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("base", "data", "model", "gate", "runs", "registry", "execution", "cli")
 
 
-def notebooks(root: Path = ROOT) -> list[Path]:
+def notebooks() -> list[Path]:
     "The library's notebooks in reading order: none imports from a later one."
-    return [path for room in ROOMS for path in sorted((root / "nbs" / room).glob("*.ipynb"))]
+    return [path for room in ROOMS for path in sorted((ROOT / "nbs" / room).glob("*.ipynb"))]
 
 
-def modules(root: Path = ROOT) -> list[Path]:
+def modules() -> list[Path]:
     "The modules that they export, in the same order."
-    names = [(path.parent.name, path.stem.partition("_")[2]) for path in notebooks(root)]
-    return [root / "mnist_nbdev" / room / f"{name}.py" for room, name in names]
+    names = [(path.parent.name, path.stem.partition("_")[2]) for path in notebooks()]
+    return [ROOT / "mnist_nbdev" / room / f"{name}.py" for room, name in names]
 
 
 def dotted(path: Path) -> str:  # "base.files"
