@@ -20,13 +20,13 @@ def clopper_pearson_bounds(
     confidence: float,  # of each bound by itself, below 1
 ) -> tuple[float, float]:  # (lower, upper): two one-sided bounds, fractions in [0, 1]
     "Bounds of the true accuracy (Clopper and Pearson 1934). Raises `ValueError` on such counts."
-    from scipy.stats import beta
+    from scipy.special import betainccinv, betaincinv
 
     if not 0 <= n_correct <= n_images or n_images < 1:
         raise ValueError(f"n_correct = {n_correct} of n_images = {n_images} is not possible")
     n_wrong, risk = n_images - n_correct, 1 - confidence
-    lower = float(beta.ppf(risk, n_correct, n_wrong + 1)) if n_correct else 0.0
-    upper = float(beta.isf(risk, n_correct + 1, n_wrong)) if n_wrong else 1.0
+    lower = float(betaincinv(n_correct, n_wrong + 1, risk)) if n_correct else 0.0
+    upper = float(betainccinv(n_correct + 1, n_wrong, risk)) if n_wrong else 1.0
     return lower, upper
 
 # %% ../../nbs/base/02_statistics.ipynb #524ba2f8
@@ -70,12 +70,12 @@ def approved_accuracy(
     power: float = 0.9,  # probability of an approval
 ) -> float | None:  # fraction in [0, 1]; None: not even a model that is never wrong is approved
     "The true accuracy that is approved with the given probability."
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     needed = _fewest_correct(n_images, threshold, confidence)
     if needed > n_images:
         return None
-    return float(beta.ppf(power, needed, n_images - needed + 1)) if needed else 0.0
+    return float(betaincinv(needed, n_images - needed + 1, power)) if needed else 0.0
 
 
 def _fewest_correct(n_images: int, threshold: float, confidence: float) -> int:
@@ -121,15 +121,15 @@ def quantile_bounds(
     confidence: float,  # of each bound by itself
 ) -> tuple[float | None, float | None]:  # (lower, upper); None where there are too few
     "Bounds of a quantile that hold for any distribution (Wilks 1941)."
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     ordered, n_values = sorted(values), len(values)
     # The k-th smallest is above the quantile when fewer than k values are below it.
-    upper = int(binom.ppf(confidence, n_values, quantile)) + 1 if n_values else 1
-    lower = int(binom.ppf(1 - confidence, n_values, quantile)) if n_values else 0
+    below = bdtr(np.arange(n_values + 1), n_values, quantile)  # that at most so many are
+    lower, upper = np.searchsorted(below, [1 - confidence, confidence])
     return (
         ordered[lower - 1] if lower >= 1 else None,
-        ordered[upper - 1] if upper <= n_values else None,
+        ordered[upper] if upper < n_values else None,
     )
 
 # %% ../../nbs/base/02_statistics.ipynb #03104d07

@@ -66,7 +66,7 @@ def template_main() -> None:
     "What the template runs: at each request, import what is asked for, and fork a kernel."
     connection = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears up after kernels that ended
-    _import_ahead(["ipykernel.kernelapp"])
+    _import_ahead(["ipykernel.kernelapp", "ipykernel.debugger"])  # which each kernel would import
     while True:
         message, handles, _, _ = socket.recv_fds(connection, 1_000_000, 1)
         if not message:  # the run is over, or its process gone

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PREDICTIONS_BYTES', 'check_predictions', 'check_classes', 'class_metrics', 'reliability_bins',
-           'probability_metrics', 'calibration_bounds', 'fit_temperature', 'evaluate', 'metrics_table',
-           'log_evaluation', 'save_predictions', 'write_arrays', 'load_predictions', 'read_arrays']
+           'expected_calibration_error', 'probability_metrics', 'calibration_bounds', 'fit_temperature', 'evaluate',
+           'metrics_table', 'log_evaluation', 'save_predictions', 'write_arrays', 'load_predictions', 'read_arrays']
 
 # %% ../../nbs/gate/00_evaluation.ipynb #f21ad893
 import io
@@ -161,6 +161,20 @@ def reliability_bins(
     return table
 
 # %% ../../nbs/gate/00_evaluation.ipynb #9348b071
+def expected_calibration_error(
+    labels: ArrayLike,  # (N,), the true classes
+    probabilities: ArrayLike,  # (N, K)
+    n_bins: int = 15,
+) -> float:  # 0 to 1; 0 is best
+    "How far probability and accuracy are apart in the bins, weighted by their images."
+    distance = sum(
+        row["n_images"] * abs(row["accuracy"] - row["mean_probability"])
+        for row in reliability_bins(labels, probabilities, n_bins)
+        if row["n_images"]
+    )
+    return float(distance / np.size(labels))
+
+
 def probability_metrics(
     labels: ArrayLike,  # (N,), the true classes
     probabilities: ArrayLike,  # (N, K)
@@ -171,15 +185,10 @@ def probability_metrics(
 
     truth, rows = check_predictions(labels, probabilities)
     classes = range(rows.shape[1])
-    distance = sum(
-        row["n_images"] * abs(row["accuracy"] - row["mean_probability"])
-        for row in reliability_bins(truth, rows, n_bins)
-        if row["n_images"]
-    )
     return {
         "log_loss": float(log_loss(truth, rows, labels=classes)),
         "brier_score": float(brier_score_loss(truth, rows, labels=classes, scale_by_half=False)),
-        "expected_calibration_error": distance / len(truth),
+        "expected_calibration_error": expected_calibration_error(truth, rows, n_bins),
     }
 
 # %% ../../nbs/gate/00_evaluation.ipynb #124e8e7c

@@ -30,8 +30,8 @@ from ..data.sources import MNIST_FILES, N_CLASSES, load_dataset, mnist_folder
 from mnist_nbdev.gate.evaluation import (
     calibration_bounds,
     evaluate,
+    expected_calibration_error,
     load_predictions,
-    probability_metrics,
     read_arrays,
 )
 from ..gate.release import decide, decision_json
@@ -105,7 +105,7 @@ def answer_evidence(
         settings.evaluation.calibration_bins,
     )
     lower, upper = calibration_bounds(labels, probabilities, confidence, n_bins)
-    value = probability_metrics(labels, probabilities, n_bins)["expected_calibration_error"]
+    value = expected_calibration_error(labels, probabilities, n_bins)
     return {
         "accuracy": {"n_correct": int(right.sum()), "n_images": len(labels)},
         "class_recall": {
