@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnist_nbdev.base.files import read_json
 from mnist_nbdev.gate.release import Check, Decision, decision_table
-from mnist_nbdev.runs.runs import run_history, run_summary
+from mnist_nbdev.runs.run import Run
 
 
 def chart(title: str, values: list[float], unit: str = "%") -> str:
@@ -50,16 +49,17 @@ def show_trend(trend: Path, summary: dict[str, Any]) -> None:
 
 
 def main(folder: Path, trend: Path | None) -> None:
-    summary, decision = run_summary(folder), read_json(folder / "decision.json")
+    run = Run(folder)
+    summary, decision = run.summary, run.read_json("decision.json")
     checks = tuple(Check(**check) for check in decision["checks"])
     print(f"# {summary['status'].capitalize()}: {summary['run_id']}\n")
     print(decision_table(Decision(decision["status"], checks)))
-    history = run_history(folder)
+    history = run.history
     if len(history) > 1:
         print(chart("Validation accuracy by epoch", [e["validation_accuracy"] for e in history]))
     if trend:
         show_trend(trend, summary)
-    print("\n" + (folder / "model_card.md").read_text(encoding="utf-8"))
+    print("\n" + run.path("model_card.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

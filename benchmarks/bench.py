@@ -26,7 +26,7 @@ import mnist_nbdev
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import project_root, resolve_settings
 from mnist_nbdev.base.settings import usable_cores
-from mnist_nbdev.runs.evidence import code_hash, git_state, package_versions, processor_name
+from mnist_nbdev.runs.environment import code_hash, git_state, package_versions, processor_name
 
 HERE = Path(__file__).parent
 EXAMPLE = "PyTorch example, 1 epoch"

@@ -24,7 +24,7 @@ from PIL import Image
 from scipy.stats import ttest_1samp
 
 from mnist_nbdev.base.files import write_text
-from mnist_nbdev.runs.evidence import processor_name
+from mnist_nbdev.runs.environment import processor_name
 
 ROOT = Path(__file__).parent.parent
 ALLOWED = 1.05

@@ -32,7 +32,7 @@ from mnist_nbdev.gate.release import N_TEST_IMAGES, decide
 from mnist_nbdev.gate.robustness import judge_robustness, robustness_figures
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, measure_latency, score_images
-from mnist_nbdev.runs.evidence import code_hash, package_versions, processor_name
+from mnist_nbdev.runs.environment import code_hash, package_versions, processor_name
 from mnist_nbdev.runs.verification import answer_evidence, champion_evidence
 
 RESULTS = Path(__file__).parent / "results"

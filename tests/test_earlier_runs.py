@@ -18,6 +18,7 @@ from commands import call
 from PIL import Image
 
 from mnist_nbdev.base.files import read_json
+from mnist_nbdev.runs.run import Run
 from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
@@ -41,7 +42,7 @@ def project(earlier, tmp_path) -> Path:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_is_verified(earlier, run):
-    assert verify_run(earlier / "artifacts/runs" / run) == []
+    assert verify_run(Run(earlier / "artifacts/runs" / run)) == []
 
 
 def test_all_runs_are_listed_shown_and_compared(earlier):

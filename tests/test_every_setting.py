@@ -24,6 +24,7 @@ from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, check_parity, measure_latency
 from mnist_nbdev.model.network import build_model
 from mnist_nbdev.model.reading import read_digit
+from mnist_nbdev.runs.run import Run
 
 pytestmark = pytest.mark.integration
 
@@ -168,9 +169,9 @@ def run_made(tmp: Path, *flags: str) -> object:
         flags=[f"paths.artifacts={tmp}/artifacts", f"logging.log_file={tmp}/all.log", *flags],
     )
 
-    def note(folder: Path, *_: object) -> dict[str, object]:
-        made.append(folder.parent.parent.name)
-        made.append(folder.name.split("-", 2)[-1].rsplit("-", 1)[0])  # without time and digits
+    def note(run: Run, *_: object) -> dict[str, object]:
+        made.append(run.artifacts.name)
+        made.append(run.name.split("-", 2)[-1].rsplit("-", 1)[0])  # without time and digits
         return {}
 
     class Kernels(pipeline.Kernels):
@@ -293,8 +294,9 @@ def registered(tmp: Path, *flags: str) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "promote", lambda *words, **more: calls.append("promoted"))
         patch.setattr(pipeline, "follow_registry", lambda *words: calls.append("tracked"))
-        patch.setattr(pipeline, "run_summary", lambda folder: {"status": "approved"})
-        pipeline.register_run(tmp / "runs" / "a-run", settings)
+        run = Run(tmp / "runs" / "a-run", settings)
+        run.save_json("summary.json", {"status": "approved"})
+        pipeline.register_run(run)
     return calls
 
 

@@ -38,12 +38,12 @@ from mnist_nbdev.registry.mlflow import (
     track_run,
 )
 from mnist_nbdev.registry.promotion import champion_model, promote, rollback
-from mnist_nbdev.runs.evidence import write_manifest
+from mnist_nbdev.runs.run import Run, write_manifest
 
 RUNS = ("first", "second", "third")
 
 
-def holds(folder: Path) -> None:
+def holds(run: Run) -> None:
     "Evidence that verifies."
 
 
@@ -55,7 +55,7 @@ def finished_run(artifacts: Path, name: str) -> Path:
     write_bytes(run / "models" / "model.onnx", f"the weights of {name}".encode())
     write_json(run / "decision.json", {"status": "approved"})
     write_json(run / "summary.json", {"status": "approved", "metrics": {"accuracy": 0.991}})
-    write_manifest(run)
+    write_manifest(Run(run))
     return run
 
 
@@ -75,7 +75,7 @@ def journal_of(artifacts: Path) -> Path:
 def release_some(artifacts: Path, count: int = 5) -> list[bytes]:
     "Promote in turn, and return the journal's lines."
     for number in range(count):
-        promote(artifacts, artifacts / "runs" / RUNS[number % 3], holds, "mia")
+        promote(artifacts, Run(artifacts / "runs" / RUNS[number % 3]), holds, "mia")
     return journal_of(artifacts).read_bytes().splitlines(keepends=True)
 
 
@@ -96,9 +96,10 @@ WRITER = """
 import sys
 from pathlib import Path
 from mnist_nbdev.registry.promotion import promote
+from mnist_nbdev.runs.run import Run
 
 artifacts, who = Path(sys.argv[1]), sys.argv[2]
-runs = [artifacts / "runs" / name for name in ("first", "second", "third")]
+runs = [Run(artifacts / "runs" / name) for name in ("first", "second", "third")]
 done = attempts = 0
 while done < 50:  # what another writer has just made the champion is not written: try the next
     run = runs[attempts % 3]
@@ -133,10 +134,11 @@ import os, random, signal, sys
 from pathlib import Path
 from mnist_nbdev.registry.journal import champion, read_journal
 from mnist_nbdev.registry.promotion import promote, rollback
+from mnist_nbdev.runs.run import Run
 
 artifacts, trials = Path(sys.argv[1]), int(sys.argv[2])
 files = [artifacts / "registry" / name for name in ("journal.jsonl", "head.json")]
-first, second = (artifacts / "runs" / name for name in ("first", "second"))
+first, second = (Run(artifacts / "runs" / name) for name in ("first", "second"))
 
 
 def fine(run):
@@ -226,7 +228,7 @@ def test_a_line_half_written_does_not_count_and_is_removed(artifacts):
     for length in range(len(coming.line)):
         journal_of(artifacts).write_bytes(b"".join(lines) + coming.line[:length])
         assert read_journal(artifacts) == releases
-    release = promote(artifacts, artifacts / "runs" / "third", holds, "mia")
+    release = promote(artifacts, Run(artifacts / "runs" / "third"), holds, "mia")
     assert journal_of(artifacts).read_bytes() == b"".join(lines) + release.line
 
 
@@ -234,10 +236,10 @@ def test_a_line_half_written_does_not_count_and_is_removed(artifacts):
 def test_a_writer_killed_before_the_head_was_written_has_released(artifacts):
     release_some(artifacts, 2)
     head = (artifacts / "registry" / HEAD).read_bytes()
-    third = promote(artifacts, artifacts / "runs" / "third", holds, "mia")
+    third = promote(artifacts, Run(artifacts / "runs" / "third"), holds, "mia")
     write_bytes(artifacts / "registry" / HEAD, head)  # as it was before
     assert champion(artifacts) == third
-    assert promote(artifacts, artifacts / "runs" / "first", holds, "mia").sequence == 4
+    assert promote(artifacts, Run(artifacts / "runs" / "first"), holds, "mia").sequence == 4
     assert len(read_journal(artifacts)) == 4
 
 
@@ -320,7 +322,7 @@ def test_nothing_is_written_to_a_broken_journal(artifacts):
     broken = b"".join(lines[:2] + lines[3:])
     journal_of(artifacts).write_bytes(broken)
     for attempt in (
-        lambda: promote(artifacts, artifacts / "runs" / "first", holds),
+        lambda: promote(artifacts, Run(artifacts / "runs" / "first"), holds),
         lambda: rollback(artifacts, holds),
         lambda: champion_model(artifacts),
     ):
@@ -339,7 +341,9 @@ def test_a_changed_or_missing_model_of_the_champion_is_refused(artifacts):
         model.write_bytes(damaged)
         with pytest.raises(PipelineError, match="is not the model that was released"):
             champion_model(artifacts)
-    write_manifest(artifacts / "runs" / "first")  # a manifest that fits the damage helps nothing
+    write_manifest(
+        Run(artifacts / "runs" / "first")
+    )  # a manifest that fits the damage helps nothing
     with pytest.raises(PipelineError, match="is not the model that was released"):
         champion_model(artifacts)
     model.unlink()
@@ -357,7 +361,7 @@ def test_rollbacks_walk_back_through_what_stood_before(artifacts):
     assert went == ["third", "second", "first"]
     with pytest.raises(PipelineError, match="no release to go back to"):
         rollback(artifacts, holds)
-    promote(artifacts, artifacts / "runs" / "third", holds)
+    promote(artifacts, Run(artifacts / "runs" / "third"), holds)
     assert (champion(artifacts).run, previous(artifacts).run) == ("third", "first")
     assert len(read_journal(artifacts)) == 4 + 3 + 1
 
@@ -372,7 +376,7 @@ def test_a_random_history_agrees_with_a_pile_of_names(artifacts):
             assert rollback(artifacts, holds, "mia").run == pile[-1]
         else:
             name = chance.choice(RUNS)
-            promote(artifacts, artifacts / "runs" / name, holds, "mia")
+            promote(artifacts, Run(artifacts / "runs" / name), holds, "mia")
             pile += [name] if not pile or pile[-1] != name else []
         assert [release.run for release in standing_releases(read_journal(artifacts))] == pile
 
@@ -423,8 +427,8 @@ def test_aliases_are_repaired_from_the_journal_also_in_a_moved_folder(artifacts,
 @pytest.mark.integration
 def test_a_run_is_tracked_once_and_its_version_names_its_evidence(artifacts):
     run = artifacts / "runs" / "first"
-    key = track_run(artifacts, run)
-    assert [track_run(artifacts, run) for _ in range(2)] == [key, key]
+    key = track_run(Run(run))
+    assert [track_run(Run(run)) for _ in range(2)] == [key, key]
     with mlflow_client(artifacts) as client:
         experiment = client.get_experiment_by_name(MODEL_NAME).experiment_id
         assert [row.info.run_id for row in client.search_runs([experiment])] == [key]
@@ -437,10 +441,10 @@ def test_a_run_is_tracked_once_and_its_version_names_its_evidence(artifacts):
 @pytest.mark.integration
 def test_a_run_that_was_logged_half_is_completed(artifacts):
     run = artifacts / "runs" / "first"
-    key = track_run(artifacts, run)
+    key = track_run(Run(run))
     with mlflow_client(artifacts) as client:
         client.update_run(key, status="RUNNING")
-    assert track_run(artifacts, run) == key
+    assert track_run(Run(run)) == key
     with mlflow_client(artifacts) as client:
         assert client.get_run(key).info.status == "FINISHED"
         assert len(client.get_metric_history(key, "accuracy")) == 1
@@ -453,7 +457,7 @@ def test_a_server_that_does_not_answer_costs_a_warning_not_the_release(
     release_some(artifacts, 2)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(logging.getLogger("mnist_nbdev"), "propagate", True)
-    assert follow_registry(artifacts, [artifacts / "runs" / "second"]) == {}
+    assert follow_registry(artifacts, [Run(artifacts / "runs" / "second")]) == {}
     assert "MLflow could not follow" in caplog.text
     assert "registry list --sync" in caplog.text
     assert champion(artifacts).run == "second"

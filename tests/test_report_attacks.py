@@ -23,6 +23,7 @@ from mnist_nbdev.base.files import (
     write_sealed_json,
 )
 from mnist_nbdev.runs.report import SAFE_TAGS, write_report
+from mnist_nbdev.runs.run import Run
 
 pytestmark = [pytest.mark.integration, pytest.mark.security]
 ACT = "window.owned=1;fetch('http://127.0.0.1:9/')"
@@ -105,7 +106,7 @@ def report(quick_project, tmp_path_factory) -> Path:
     for name in ("summary.json", "decision.json", "environment.json", "data/dataset.json"):
         write_json(run / name, with_markup(read_json(run / name)))
     with pytest.warns(UserWarning, match="not able to be represented"):  # the widget, left out
-        return write_report(run)
+        return write_report(Run(run))
 
 
 def with_markup(value: object) -> object:

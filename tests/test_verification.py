@@ -21,8 +21,8 @@ from mnist_nbdev.base.files import (
 from mnist_nbdev.gate.evaluation import evaluate, load_predictions, read_arrays, save_predictions
 from mnist_nbdev.gate.release import decide, decision_json
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES, robustness_figures
-from mnist_nbdev.runs.evidence import write_manifest
-from mnist_nbdev.runs.runs import STAGES, Stage, main_metrics, run_settings
+from mnist_nbdev.runs.run import Run, main_metrics, write_manifest
+from mnist_nbdev.runs.stages import STAGES, Stage
 from mnist_nbdev.runs.verification import changed_files, release_evidence, verify_run
 
 pytestmark = pytest.mark.integration
@@ -48,13 +48,13 @@ def test_a_finished_run_proves_itself(quick_project):
 def test_a_stage_that_the_project_gets_later_leaves_earlier_runs_as_they_are(run, monkeypatch):
     later = Stage("4_noise", (), (), ("noise/",), ())
     monkeypatch.setitem(STAGES, later.name, later)
-    assert verify_run(run) == []
+    assert verify_run(Run(run)) == []
 
 
 def test_a_stage_s_record_that_is_missing_is_named(run):
     (run / "stages/2_train.json").unlink()
-    write_manifest(run)
-    assert "stages/2_train.json is not as its stage left it." in verify_run(run)
+    write_manifest(Run(run))
+    assert "stages/2_train.json is not as its stage left it." in verify_run(Run(run))
 
 
 def test_it_is_verified_without_torch_and_without_a_network(quick_project):
@@ -95,10 +95,10 @@ def test_each_flipped_bit_and_each_truncation_is_found(run):
         else:
             spoilt = whole[: draws.randrange(len(whole))]
         path.write_bytes(spoilt)
-        found = list(changed_files(run))
+        found = list(changed_files(Run(run)))
         path.write_bytes(whole)
         assert any(path.name in line for line in found), (path, found)
-    assert verify_run(run) == []
+    assert verify_run(Run(run)) == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_each_flipped_bit_and_each_truncation_is_found(run):
 )
 def test_what_is_missing_or_came_later_is_named(run, spoil, words):
     spoil(run)
-    assert any(words in line for line in verify_run(run))
+    assert any(words in line for line in verify_run(Run(run)))
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ def test_what_is_missing_or_came_later_is_named(run, spoil, words):
 def test_an_edited_figure_is_found_although_the_manifest_is_new(run, name, change, words):
     write_json(run / name, read_json(run / name) | change if change else {})
     if change:
-        write_manifest(run)
-    assert any(words in line for line in verify_run(run))
+        write_manifest(Run(run))
+    assert any(words in line for line in verify_run(Run(run)))
 
 
 def forge(run: Path) -> None:
     "All answers right, and everything that follows from them made anew."
-    settings = run_settings(run)
+    settings = Run(run).settings
     labels, probabilities = load_predictions(run / "evaluation/predictions.npz")
     probabilities = np.full_like(probabilities, 0.001)
     probabilities[np.arange(len(labels)), labels] = 0.991
@@ -149,14 +149,14 @@ def forge(run: Path) -> None:
         record = read_sealed_json(path)
         outputs = {name: sha256_file(run / name) for name in record["outputs"]}
         write_sealed_json(path, record | {"outputs": outputs})
-    decision = decide(release_evidence(run, settings), settings.release_thresholds)
+    decision = decide(release_evidence(Run(run)), settings.release_thresholds)
     write_json(run / "decision.json", decision_json(decision))
     record = read_sealed_json(run / "stages/5_release.json")
     outputs = {name: sha256_file(run / name) for name in record["outputs"]}
     write_sealed_json(run / "stages/5_release.json", record | {"outputs": outputs})
     summary = read_json(run / "summary.json")
-    write_json(run / "summary.json", summary | {"metrics": main_metrics(run)})
-    write_manifest(run)
+    write_json(run / "summary.json", summary | {"metrics": main_metrics(Run(run))})
+    write_manifest(Run(run))
 
 
 def test_answers_that_the_model_never_gave_are_found_where_the_images_are(quick_project):

@@ -307,7 +307,7 @@ def run_command(
     require_memory()  # before the imports, which need some
     from mnist_nbdev.execution.pipeline import start_run, work_on_run
     from mnist_nbdev.execution.stage import stale_notes
-    from mnist_nbdev.runs.runs import find_run, runs_folder
+    from mnist_nbdev.runs.run import find_run, runs_folder
 
     for note in stale_notes():
         _say(note)
@@ -330,23 +330,24 @@ def closing_words(
 ) -> str:
     "What a person wants to know at the end of a run, and what one would do next."
     from mnist_nbdev.registry.journal import champion
+    from mnist_nbdev.runs.run import Run
 
-    folder, name = Path(summary["run_dir"]), summary["run_id"]
+    run, folder = Run(project_path(summary["run_dir"])), Path(summary["run_dir"])
     if summary["status"] == "trained":
         accuracy = summary["metrics"]["validation_accuracy"]
         return (
             f"\nTrained: {accuracy:.2%} on the validation images; see {folder}/models.\n"
-            f"Next: mnist-nbdev run --mode evaluate --model {name}"
+            f"Next: mnist-nbdev run --mode evaluate --model {run.name}"
         )
-    decision = json.loads(project_path(folder / "decision.json").read_text(encoding="utf-8"))
     marks = {"passed": "+", "failed": "-", "insufficient": "?"}
-    lines = [f"\n{summary['status'].capitalize()}: {name}"]
-    lines += [f"  {marks[check['outcome']]} {check['why']}" for check in decision["checks"]]
+    lines = [f"\n{summary['status'].capitalize()}: {run.name}"]
+    checks = run.read_json("decision.json")["checks"]
+    lines += [f"  {marks[check['outcome']]} {check['why']}" for check in checks]
     lines.append(f"Report: {folder / 'report.html'}")
     if summary["status"] == "approved":
-        released = champion(project_path(folder).parent.parent)
+        released = champion(run.artifacts)
         if released is None:
-            lines.append(f"Next: mnist-nbdev registry promote {name}")
+            lines.append(f"Next: mnist-nbdev registry promote {run.name}")
         else:
             lines += [f"Champion: {released.run}", "Next: mnist-nbdev predict IMAGE"]
     elif summary["data"]["source"] == "sample":
@@ -359,9 +360,10 @@ def closing_words(
 @runs_app.command("list")
 def runs_list(as_json: JsonOption = False) -> None:
     "All runs, the newest first."
-    from mnist_nbdev.runs.runs import list_runs, runs_folder
+    from mnist_nbdev.runs.run import list_runs, runs_folder
 
-    summaries = list_runs(runs_folder(resolve_settings().settings))
+    runs = list_runs(runs_folder(resolve_settings().settings))
+    summaries = [run.summary for run in runs]
     if as_json:
         _print_json(summaries)
         return
@@ -379,10 +381,10 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="An id, a folder
 @runs_app.command("show")
 def runs_show(run: RunArgument = "latest", as_json: JsonOption = False) -> None:
     "A run's summary and its checks."
-    from mnist_nbdev.runs.runs import find_run, run_summary, runs_folder
+    from mnist_nbdev.runs.run import find_run, runs_folder
 
-    folder = find_run(runs_folder(resolve_settings().settings), run)
-    summary = run_summary(folder)
+    named = find_run(runs_folder(resolve_settings().settings), run)
+    summary = named.summary
     if as_json:
         _print_json(summary)
         return
@@ -392,23 +394,22 @@ def runs_show(run: RunArgument = "latest", as_json: JsonOption = False) -> None:
                 print(f"{key + '.' + name:<32} {item}")
         else:
             print(f"{key:<32} {value}")
-    if (folder / "decision.json").is_file():
-        for check in json.loads((folder / "decision.json").read_text(encoding="utf-8"))["checks"]:
-            print(f"{'check.' + check['name']:<32} {check['outcome']}: {check['why']}")
+    for check in named.read_json("decision.json").get("checks", []):
+        print(f"{'check.' + check['name']:<32} {check['outcome']}: {check['why']}")
 
 # %% ../../nbs/cli/00_cli.ipynb #a94df8fa
 @runs_app.command("compare")
 def runs_compare(first: RunArgument, second: RunArgument, as_json: JsonOption = False) -> None:
     "Two runs side by side: the settings in which they differ, and their figures."
-    from mnist_nbdev.runs.runs import compare_runs, find_run, runs_folder
+    from mnist_nbdev.runs.run import compare_runs, find_run, runs_folder
 
     runs = runs_folder(resolve_settings().settings)
-    folders = find_run(runs, first), find_run(runs, second)
-    rows = compare_runs(*folders)
+    pair = find_run(runs, first), find_run(runs, second)
+    rows = compare_runs(*pair)
     if as_json:
         _print_json({name: [a, b] for name, a, b in rows})
         return
-    print(f"{'':<32} {folders[0].name:<44} {folders[1].name}")
+    print(f"{'':<32} {pair[0].name:<44} {pair[1].name}")
     for name, a, b in rows:
         print(f"{name:<32} {a!s:<44} {b}")
 
@@ -425,14 +426,14 @@ def runs_explain(
 ) -> None:
     "Which stages would run again now, and why: with these settings, or with those of a run."
     from mnist_nbdev.execution.pipeline import explain_stages
-    from mnist_nbdev.runs.runs import find_run, run_settings, runs_folder
+    from mnist_nbdev.runs.run import find_run, runs_folder
 
     resolved: ResolvedSettings = resolve_settings(preset, config, flags=settings or ())
     thought = resolved.settings
     if run is not None:
         if any((config, preset, settings)):
             raise UsageError("Name a run or settings, not both.")
-        thought = run_settings(find_run(runs_folder(resolved.settings), run))
+        thought = find_run(runs_folder(resolved.settings), run).settings
     rows = explain_stages(thought)
     if as_json:
         _print_json(rows)
@@ -451,24 +452,23 @@ def runs_verify(
     as_json: JsonOption = False,
 ) -> int:
     "Whether a run's files, figures and decision are what they were, and follow from each other."
-    from mnist_nbdev.runs.runs import find_run, run_summary, runs_folder
+    from mnist_nbdev.runs.run import find_run, runs_folder
     from mnist_nbdev.runs.verification import verify_run
 
     settings = resolve_settings().settings
-    folder = find_run(runs_folder(settings), run)
-    differences = verify_run(folder)
+    named = find_run(runs_folder(settings), run)
+    differences = verify_run(named)
     if deep and not differences:
         from mnist_nbdev.runs.verification import verify_deep
 
-        differences = verify_deep(folder, settings)
+        differences = verify_deep(named, settings)
     if as_json:
-        _print_json({"run": folder.name, "differences": differences})
+        _print_json({"run": named.name, "differences": differences})
     elif differences:
-        print(f"{folder.name} does not prove itself:")
+        print(f"{named.name} does not prove itself:")
         print("\n".join(f"  - {line}" for line in differences))
     else:
-        status = run_summary(folder)["status"]
-        print(f"{folder.name} proves itself: {status}, as its files say.")
+        print(f"{named.name} proves itself: {named.summary['status']}, as its files say.")
     return 1 if differences else 0
 
 # %% ../../nbs/cli/00_cli.ipynb #f4a9f9ec
@@ -476,7 +476,7 @@ def runs_verify(
 def runs_replay(run: RunArgument = "latest", as_json: JsonOption = False) -> int:
     "Do a run again from its own record, and compare what comes out."
     from mnist_nbdev.execution.replay import replay_run
-    from mnist_nbdev.runs.runs import find_run, runs_folder
+    from mnist_nbdev.runs.run import find_run, runs_folder
 
     rows = replay_run(find_run(runs_folder(resolve_settings().settings), run))
     if as_json:
@@ -533,19 +533,13 @@ def registry_show(
     as_json: JsonOption = False,
 ) -> None:
     "A release: what, when, by whom and why, and what became of its evidence."
-    from mnist_nbdev.registry.journal import read_journal, standing_releases
+    from mnist_nbdev.registry.journal import find_release, read_journal
     from mnist_nbdev.registry.promotion import evidence_state
-    from mnist_nbdev.runs.runs import run_summary
+    from mnist_nbdev.runs.run import Run
 
     artifacts = _artifacts()
-    releases = read_journal(artifacts)
-    named = {release.run: release for release in releases if release.action == "promote"}
-    aliases = ("champion", "previous")
-    named |= dict(zip(aliases, standing_releases(releases)[::-1], strict=False))
-    if name not in named:
-        raise UsageError(f"There is no release {name}. `mnist-nbdev registry history` shows all.")
-    release = named[name]
-    figures = run_summary(artifacts / "runs" / release.run)["metrics"]
+    release = find_release(read_journal(artifacts), name)
+    figures = Run(artifacts / "runs" / release.run).summary["metrics"]
     shown = {**asdict(release), "evidence": evidence_state(artifacts, release), "metrics": figures}
     if as_json:
         _print_json(shown)
@@ -564,11 +558,11 @@ def registry_promote(
     "Make an approved run's model the champion, if its evidence verifies now."
     from mnist_nbdev.execution.pipeline import require_releasable
     from mnist_nbdev.registry.promotion import promote
-    from mnist_nbdev.runs.runs import find_run
+    from mnist_nbdev.runs.run import find_run
 
     artifacts = _artifacts()
-    folder = find_run(artifacts / "runs", run)
-    release = promote(artifacts, folder, require_releasable, why=why)
+    named = find_run(artifacts / "runs", run)
+    release = promote(artifacts, named, require_releasable, why=why)
     _say_release(artifacts, release, as_json)
 
 
@@ -627,28 +621,11 @@ def registry_history(as_json: JsonOption = False) -> None:
 
 # %% ../../nbs/cli/00_cli.ipynb #9ad6ad67
 def _find_classifier(resolved: ResolvedSettings, model: str | None) -> Any:
-    from mnist_nbdev.runs.evidence import check_against_manifest, is_finished
-    from mnist_nbdev.base.files import sha256_file
     from mnist_nbdev.model.inference import OnnxClassifier
-    from mnist_nbdev.registry.journal import champion
-    from mnist_nbdev.registry.promotion import champion_model
-    from mnist_nbdev.runs.runs import find_run, runs_folder
+    from mnist_nbdev.registry.promotion import find_model_file
 
     settings = resolved.settings
-    path = Path(model or "")
-    if model and path.is_dir() and (path / "model.onnx").is_file():
-        path = path / "model.onnx"
-    digest, runs = None, runs_folder(settings)
-    if not model:
-        path = champion_model(runs.parent)
-        released = champion(runs.parent)
-        digest = released.model_sha256 if released else None
-    elif not path.is_file():
-        run = find_run(runs, model)
-        path = run / "models" / "model.onnx"
-        if is_finished(run):
-            path = check_against_manifest(run, "models/model.onnx")
-        digest = sha256_file(path)
+    path, digest = find_model_file(project_path(settings.paths.artifacts), model)
     return OnnxClassifier(path, settings.inference.threads, settings.evaluation.device, digest)
 
 # %% ../../nbs/cli/00_cli.ipynb #4ae7a0f6
@@ -684,7 +661,7 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     "Time the inference of a model on this machine."
-    from mnist_nbdev.runs.evidence import processor_name
+    from mnist_nbdev.runs.environment import processor_name
     from mnist_nbdev.model.inference import measure_latency
 
     resolved = resolve_settings(preset, config, flags=settings or ())

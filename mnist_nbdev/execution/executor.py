@@ -23,7 +23,8 @@ from ..base.files import TEMP_PREFIX, PipelineError, UsageError, read_json, writ
 from ..base.loading import project_root
 from .kernels import KernelTemplate, StageKernel
 from ..runs.report import without_iri_grammar
-from ..runs.runs import Stage, merge_timing
+from ..runs.run import Run
+from ..runs.stages import Stage
 
 # %% ../../nbs/execution/01_executor.ipynb #5e8eab0d
 def declared_parameters(
@@ -139,7 +140,7 @@ class Kernels:
                 start = self._pool.submit(StageKernel, stage.imports, self._forked_from())
                 self._waiting[stage.name] = start
 
-    def execute(self, stage: Stage, folder: Path, then: list[Stage] | None = None) -> None:
+    def execute(self, stage: Stage, run: Run, then: list[Stage] | None = None) -> None:
         "Run a stage in its kernel. Raises `StageFailed` or `PipelineInterrupted`."
         waiting = self._waiting.pop(stage.name, None)
         with ExitStack() as stack:
@@ -153,15 +154,15 @@ class Kernels:
             stack.callback(watch.cancel)
             self.prepare(then or [])
             self.raise_if_interrupted()
-            run_dir = os.path.relpath(folder, project_root())
-            target = folder / "notebooks" / f"{stage.name}.ipynb"
+            run_dir = os.path.relpath(run.folder, project_root())
+            target = run.path(f"notebooks/{stage.name}.ipynb")
             try:
                 execute_notebook(stage.notebook, target, {"run_dir": run_dir}, kernel)
             except Exception as error:
                 self.raise_if_interrupted()
                 raise _explain_failure(stage, target, error, watch) from error
             self.raise_if_interrupted()
-            merge_timing(folder, {"memory": {stage.name: _peak_memory_mb(kernel.pid)}})
+            run.add_timing(memory={stage.name: _peak_memory_mb(kernel.pid)})
 
     def _end_current(self) -> None:
         if self._current is not None:

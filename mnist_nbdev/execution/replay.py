@@ -8,12 +8,11 @@ __all__ = ['REPLAYED', 'replay_run']
 # %% ../../nbs/execution/04_replay.ipynb #dae88020
 from pathlib import Path
 
-from ..base.files import read_json, read_sealed_json
 from ..base.loading import ResolvedSettings, Value, project_path, validate_settings
 from ..base.settings import flatten_settings
 from .pipeline import start_run
 from ..gate.release import decide, decision_json
-from ..runs.runs import run_settings
+from ..runs.run import Run
 from ..runs.verification import release_evidence, unequal
 
 # %% ../../nbs/execution/04_replay.ipynb #0f3ee44c
@@ -24,32 +23,30 @@ REPLAYED = (
 
 
 def replay_run(
-    folder: Path,  # a finished run
+    run: Run,  # finished
 ) -> list[dict[str, str]]:  # what, outcome (same, differs, missing), detail
     "Run it again from its own record, and compare. Raises `PipelineError` when it cannot be run."
-    mode = read_sealed_json(folder / "request.json")["mode"]
-    model = folder / "models" if mode == "evaluate" else None
-    again = start_run(_as_recorded(folder), mode, model=str(model) if model else None, fresh=True)
-    other = project_path(again["run_dir"])
-    rows = [_compare_files(name, folder / name, other / name) for name in REPLAYED]
-    return rows + ([_compare_decisions(folder, other)] if mode != "train" else [])
+    mode = run.request["mode"]
+    model = str(run.path("models")) if mode == "evaluate" else None
+    summary = start_run(_as_recorded(run), mode, model=model, fresh=True)
+    again = Run(project_path(summary["run_dir"]))
+    rows = [_compare_files(name, run.path(name), again.path(name)) for name in REPLAYED]
+    return rows + ([_compare_decisions(run, again)] if mode != "train" else [])
 
 
-def _as_recorded(folder: Path) -> ResolvedSettings:
-    settings = run_settings(folder)
-    facts = read_sealed_json(folder / "models" / "model.json")["facts"]
-    data = read_sealed_json(folder / "data" / "dataset.json")
+def _as_recorded(run: Run) -> ResolvedSettings:
+    facts = run.record("models/model.json")["facts"]
     changes = {
-        "paths.artifacts": str(folder.parent.parent / "replays"),
-        "data.source": data["source"],
+        "paths.artifacts": str(run.artifacts / "replays"),
+        "data.source": run.record("data/dataset.json")["source"],
         "training.threads": facts["threads"],
         "training.mixed_precision": facts["precision"] != "fp32",
         "registry.promote": False,
         "registry.track": False,
     }
     layers = {key: Value(value, "the record") for key, value in changes.items()}
-    origins = dict.fromkeys(flatten_settings(settings), f"run {folder.name}")
-    return ResolvedSettings(validate_settings(layers, settings), origins)
+    origins = dict.fromkeys(flatten_settings(run.settings), f"run {run.name}")
+    return ResolvedSettings(validate_settings(layers, run.settings), origins)
 
 # %% ../../nbs/execution/04_replay.ipynb #6653a452
 def _compare_files(name: str, first: Path, second: Path) -> dict[str, str]:
@@ -68,11 +65,10 @@ def _compare_files(name: str, first: Path, second: Path) -> dict[str, str]:
     return {"what": name, "outcome": "differs", "detail": detail}
 
 
-def _compare_decisions(folder: Path, other: Path) -> dict[str, str]:
-    settings = run_settings(folder)
-    evidence = release_evidence(other, settings, release=folder)  # with the champion of then
-    anew = decision_json(decide(evidence, settings.release_thresholds))["checks"]
-    then = read_json(folder / "decision.json")["checks"]
+def _compare_decisions(run: Run, again: Run) -> dict[str, str]:
+    evidence = release_evidence(again, release=run)  # with the champion of then
+    anew = decision_json(decide(evidence, run.settings.release_thresholds))["checks"]
+    then = run.read_json("decision.json")["checks"]
     pairs = [
         (old, new)
         for old, new in zip(then, anew, strict=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JOURNAL', 'HEAD', 'Release', 'next_release', 'parse_line', 'check_chain', 'standing_releases', 'read_journal',
-           'append_release', 'champion', 'previous']
+           'append_release', 'find_release', 'champion', 'previous']
 
 # %% ../../nbs/registry/00_journal.ipynb #df78b110
 import getpass
@@ -218,6 +218,19 @@ def append_release(
         write_sealed_json(folder / HEAD, head)
     except PipelineError as error:
         get_logger("registry").warning(f"{error} The release stands; the next one mends it.")
+
+# %% ../../nbs/registry/00_journal.ipynb #11afa3c4
+def find_release(
+    releases: list[Release],  # the journal
+    name: str,  # "champion", "previous" or a run's id
+) -> Release:
+    "The release of that name. Raises `UsageError` when there is none."
+    named = {release.run: release for release in releases if release.action == "promote"}
+    aliases = ("champion", "previous")
+    named |= dict(zip(aliases, standing_releases(releases)[::-1], strict=False))
+    if name not in named:
+        raise UsageError(f"There is no release {name}. `mnist-nbdev registry history` shows all.")
+    return named[name]
 
 # %% ../../nbs/registry/00_journal.ipynb #c9edbef3
 def champion(

@@ -19,8 +19,7 @@ from ..base.logs import get_logger
 from ..base.settings import flatten_settings
 from .journal import Release, read_journal, standing_releases
 from .promotion import evidence_state
-from ..runs.evidence import MANIFEST, is_finished
-from ..runs.runs import run_history, run_settings, run_summary
+from ..runs.run import MANIFEST, Run
 
 # %% ../../nbs/registry/02_mlflow.ipynb #db3b325d
 MODEL_NAME = "mnist-nbdev"  # of the experiment and of the registered model
@@ -59,28 +58,26 @@ def _experiment(client: Any, artifacts: Path) -> str:
 
 # %% ../../nbs/registry/02_mlflow.ipynb #f5f7bf88
 def track_run(
-    artifacts: str | Path,  # the folder that has runs/
-    folder: Path,  # a finished run's folder
-) -> str:  # MLflow's id of the run
+    run: Run,  # finished
+) -> str:  # MLflow's id of it
     "Log a finished run. Raises `PipelineError` for an unfinished one, and what MLflow raises."
-    if not is_finished(folder):
-        raise PipelineError(f"The run {folder.name} is not finished: go on with it first.")
-    with mlflow_client(artifacts) as client:
-        key = _track(client, Path(artifacts), folder)
-        if run_summary(folder)["status"] == "approved":
-            _version(client, key, folder)
+    if not run.is_finished:
+        raise PipelineError(f"The run {run.name} is not finished: go on with it first.")
+    with mlflow_client(run.artifacts) as client:
+        key = _track(client, run)
+        if run.summary["status"] == "approved":
+            _version(client, key, run)
     return key
 
 
-def _track(client: Any, artifacts: Path, folder: Path) -> str:
-    experiment = _experiment(client, artifacts)
-    tags = _tags(folder)
+def _track(client: Any, run: Run) -> str:
+    experiment, tags = _experiment(client, run.artifacts), _tags(run)
     wanted = f"tags.`{_DIGEST}` = '{tags[_DIGEST]}'"
-    found = client.search_runs([experiment], wanted, max_results=1)
-    run = found[0] if found else client.create_run(experiment, run_name=folder.name, tags=tags)
-    key = str(run.info.run_id)
-    if run.info.status != "FINISHED":
-        _log(client, key, folder, run.info.start_time)
+    known = client.search_runs([experiment], wanted, max_results=1)
+    entry = known[0] if known else client.create_run(experiment, run_name=run.name, tags=tags)
+    key = str(entry.info.run_id)
+    if entry.info.status != "FINISHED":
+        _log(client, key, run, entry.info.start_time)
         client.set_terminated(key, "FINISHED")
     return key
 
@@ -88,41 +85,41 @@ def _track(client: Any, artifacts: Path, folder: Path) -> str:
 _DIGEST = "mnist_nbdev.manifest_sha256"
 
 
-def _tags(folder: Path) -> dict[str, str]:
+def _tags(run: Run) -> dict[str, str]:
     return {
-        _DIGEST: sha256_file(folder / MANIFEST),
-        "mnist_nbdev.run": folder.name,
-        "mnist_nbdev.folder": f"runs/{folder.name}",  # in artifacts/, wherever that is
-        "mnist_nbdev.status": run_summary(folder)["status"],
+        _DIGEST: sha256_file(run.path(MANIFEST)),
+        "mnist_nbdev.run": run.name,
+        "mnist_nbdev.folder": f"runs/{run.name}",  # in artifacts/, wherever that is
+        "mnist_nbdev.status": run.summary["status"],
     }
 
 # %% ../../nbs/registry/02_mlflow.ipynb #c5ae882c
-def _log(client: Any, key: str, folder: Path, when: int) -> None:
+def _log(client: Any, key: str, run: Run, when: int) -> None:
     from mlflow.entities import Metric, Param
 
-    settings = flatten_settings(run_settings(folder))
+    settings = flatten_settings(run.settings)
     params = [Param(name, json.dumps(value)) for name, value in settings.items()]
-    metrics = [Metric(name, value, when, step) for name, value, step in _figures(folder)]
+    metrics = [Metric(name, value, when, step) for name, value, step in _figures(run)]
     for start in range(0, len(params), 100):  # what MLflow takes at once
         client.log_batch(key, params=params[start : start + 100])
     for start in range(0, len(metrics), 1000):
         client.log_batch(key, metrics=metrics[start : start + 1000])
 
 
-def _figures(folder: Path) -> Iterator[tuple[str, float, int]]:
-    for name, value in run_summary(folder).get("metrics", {}).items():
+def _figures(run: Run) -> Iterator[tuple[str, float, int]]:
+    for name, value in run.summary.get("metrics", {}).items():
         if isinstance(value, (int, float)):
             yield name, float(value), 0
-    for epoch in run_history(folder):
+    for epoch in run.history:
         for name, value in epoch.items():
             if name != "epoch" and isinstance(value, (int, float)):
                 yield f"training.{name}", float(value), int(epoch["epoch"])
 
 # %% ../../nbs/registry/02_mlflow.ipynb #cb174dce
-def _version(client: Any, key: str, folder: Path) -> str:
+def _version(client: Any, key: str, run: Run) -> str:
     from mlflow.exceptions import MlflowException
 
-    tags = _tags(folder)
+    tags = _tags(run)
     try:
         client.create_registered_model(MODEL_NAME)
     except MlflowException as error:
@@ -165,8 +162,8 @@ def _release_version(client: Any, artifacts: Path, release: Release | None) -> s
         return None
     version = _find_version(client, release.manifest_sha256)
     if version is None and evidence_state(artifacts, release) == "unchanged":
-        folder = artifacts / "runs" / release.run
-        version = _version(client, _track(client, artifacts, folder), folder)
+        run = Run(artifacts / "runs" / release.run)
+        version = _version(client, _track(client, run), run)
     return version
 
 
@@ -177,12 +174,12 @@ def _find_aliases(client: Any) -> dict[str, Any]:
 # %% ../../nbs/registry/02_mlflow.ipynb #2b180e60
 def follow_registry(
     artifacts: str | Path,  # the folder that has runs/ and registry/
-    runs: Sequence[Path] = (),  # finished runs to log first
+    runs: Sequence[Run] = (),  # finished ones to log first
 ) -> dict[str, str]:  # alias -> version; empty when MLflow could not follow
     "Let MLflow follow. Its troubles are a warning: the journal stands."
     try:
-        for folder in runs:
-            track_run(artifacts, folder)
+        for run in runs:
+            track_run(run)
         return sync_aliases(artifacts)
     except Exception as error:  # of MLflow, its database, the network: their classes are theirs
         words = " ".join(str(error).split())[:300]

@@ -21,8 +21,9 @@ from mnist_nbdev.model.inference import OnnxClassifier
 from mnist_nbdev.model.network import load_model
 from mnist_nbdev.registry.journal import read_journal
 from mnist_nbdev.registry.promotion import champion_model, promote
-from mnist_nbdev.runs.evidence import check_against_manifest, record_look
-from mnist_nbdev.runs.runs import read_stage_record, run_settings
+from mnist_nbdev.runs.ledger import record_look
+from mnist_nbdev.runs.reuse import read_stage_record
+from mnist_nbdev.runs.run import Run, check_against_manifest
 
 pytestmark = pytest.mark.integration
 
@@ -40,10 +41,10 @@ def run(tmp_path_factory):
     (other / "models").mkdir(parents=True)
     (other / "models/model.onnx").write_bytes(b"weights")
     (other / "decision.json").write_text('{"status": "approved"}')
-    from mnist_nbdev.runs.evidence import write_manifest
+    from mnist_nbdev.runs.run import write_manifest
 
-    write_manifest(other)
-    promote(artifacts, other, lambda folder: None)
+    write_manifest(Run(other))
+    promote(artifacts, Run(other), lambda folder: None)
     return artifacts / "runs" / "a"
 
 
@@ -68,7 +69,7 @@ def answers(run):
 
 
 READERS = {
-    "config.yaml": run_settings,
+    "config.yaml": lambda run: Run(run).settings,
     "request.json": lambda run: read_sealed_json(run / "request.json"),
     "data/dataset.json": lambda run: open_dataset(run / "data").train.labels.tobytes(),
     "data/split.npz": lambda run: open_dataset(run / "data").train.labels.tobytes(),
@@ -86,8 +87,8 @@ READERS = {
     "training/history.jsonl": lambda run: stage(run, "2_train"),
     "evaluation/metrics.json": lambda run: stage(run, "4_evaluate"),
     "stages/4_evaluate.json": lambda run: stage(run, "4_evaluate"),
-    "decision.json": lambda run: check_against_manifest(run, "decision.json").read_bytes(),
-    "manifest.json": lambda run: check_against_manifest(run, "decision.json").read_bytes(),
+    "decision.json": lambda run: check_against_manifest(Run(run), "decision.json").read_bytes(),
+    "manifest.json": lambda run: check_against_manifest(Run(run), "decision.json").read_bytes(),
     "../../registry/journal.jsonl": lambda run: read_journal(run.parent.parent),
     "../../registry/head.json": lambda run: read_journal(run.parent.parent),
     "../../runs/b/models/model.onnx": lambda run: sha256_file(champion_model(run.parent.parent)),
@@ -97,7 +98,7 @@ READERS = {
 
 def stage(run, name):
     "What a later run would take over; None where it would run the stage again."
-    return read_stage_record(run, name)
+    return read_stage_record(Run(run), name)
 
 
 def damaged(content: bytes, chance: random.Random, cut: bool) -> bytes:

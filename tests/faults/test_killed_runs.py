@@ -14,6 +14,7 @@ from injection import Plan
 from mnist_nbdev.base.files import PipelineError, read_json, sha256_file
 from mnist_nbdev.gate.evaluation import load_predictions
 from mnist_nbdev.model.network import load_model
+from mnist_nbdev.runs.run import Run
 from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
@@ -63,7 +64,7 @@ def half_written(folder: Path) -> str:
     if (found / "models/model.json").is_file():
         load_model(found / "models")
     if (found / "manifest.json").is_file():
-        return "; ".join(verify_run(found))
+        return "; ".join(verify_run(Run(found)))
     return ""
 
 
@@ -91,7 +92,7 @@ def resumed(folder: Path, whole) -> str:
     left = [str(path) for path in (folder / "artifacts/runs").rglob(".tmp-*")]
     if left or result(folder) != whole:
         return f"left behind: {left}" if left else f"another result: {result(folder)} for {whole}"
-    return "; ".join(verify_run(folder / "artifacts/runs/a"))
+    return "; ".join(verify_run(Run(folder / "artifacts/runs/a")))
 
 
 @pytest.mark.parametrize("what", EXIT_CODES)

@@ -17,6 +17,7 @@ from commands import QUICK, call, copy_project, environment, start
 from levels import NOT_SHORT
 
 from mnist_nbdev.base.files import read_json, sha256_file
+from mnist_nbdev.runs.run import Run
 from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
@@ -85,7 +86,7 @@ def test_eight_runs_at_once_are_eight_whole_runs(tmp_path, tally, many):
     (refused,) = (ended.err for ended in found if ended.code == 2)
     assert "There is a run run-0 already" in refused
     for name in names[:-1]:
-        tally.add("runs at once", "; ".join(verify_run(tmp_path / "artifacts/runs" / name)))
+        tally.add("runs at once", "; ".join(verify_run(Run(tmp_path / "artifacts/runs" / name))))
     models = {sha256_file(tmp_path / f"artifacts/runs/{n}/models/model.onnx") for n in names}
     assert len(models) == 1
     latest = (tmp_path / "artifacts/latest").resolve().name
@@ -106,7 +107,7 @@ def test_of_two_resumes_one_works_and_the_other_says_who_holds_the_run(tmp_path,
         ended = sorted((future.result() for future in both), key=lambda one: one.code)
     assert [one.code for one in ended] == [1, 3], [one.err for one in ended]
     assert "is in use by process" in ended[0].err
-    tally.add("two resumes of a run", "; ".join(verify_run(tmp_path / "artifacts/runs/a")))
+    tally.add("two resumes of a run", "; ".join(verify_run(Run(tmp_path / "artifacts/runs/a"))))
 
 
 def mounted(folder: Path, size: str) -> bool:
@@ -138,7 +139,8 @@ def test_a_disk_that_fills_up_costs_no_file_and_with_more_room_the_run_goes_on(
                 again = call("run", *QUICK, "--run-id", "a", folder=place)
             lost = lost or (again.err[-1500:] if again.code != 3 else "")
             tally.add(
-                "a disk that is full", lost or "; ".join(verify_run(place / "artifacts/runs/a"))
+                "a disk that is full",
+                lost or "; ".join(verify_run(Run(place / "artifacts/runs/a"))),
             )
         finally:
             subprocess.run(["umount", str(place)], check=True)
@@ -202,7 +204,7 @@ def test_a_run_works_in_odd_places(place, tmp_path, tally):
     artifacts = PLACES[place].get("MLOPS_PATHS_ARTIFACTS", "artifacts")
     run = (folder / artifacts / "runs/a").resolve()
     lost = "" if ended.returncode == 3 else f"exit code {ended.returncode}: {said[-1500:]}"
-    lost = lost or "; ".join(verify_run(run))
+    lost = lost or "; ".join(verify_run(Run(run)))
     if "umask" in place and not lost:
         public = [path for path in run.rglob("*") if path.stat().st_mode & 0o077]
         lost = f"others may read {public}" if public else ""

@@ -31,15 +31,10 @@ from mnist_nbdev.gate.evaluation import load_predictions, save_predictions
 from mnist_nbdev.model.network import build_model, load_model, save_model
 from mnist_nbdev.registry.journal import champion
 from mnist_nbdev.registry.promotion import promote
-from mnist_nbdev.runs.evidence import is_finished, record_look, write_manifest
-from mnist_nbdev.runs.runs import (
-    STAGES,
-    create_run,
-    list_runs,
-    read_stage_record,
-    run_settings,
-    write_stage_record,
-)
+from mnist_nbdev.runs.ledger import record_look
+from mnist_nbdev.runs.reuse import read_stage_record, write_stage_record
+from mnist_nbdev.runs.run import Run, create_run, list_runs, write_manifest
+from mnist_nbdev.runs.stages import STAGES
 from mnist_nbdev.runs.verification import changed_files
 
 pytestmark = [
@@ -173,12 +168,12 @@ class Manifest:
 
     def act(self, folder):
         sweep_temp_files(folder / "run")
-        write_manifest(folder / "run")
+        write_manifest(Run(folder / "run"))
 
     def state(self, folder):
-        if not is_finished(folder / "run"):
+        if not Run(folder / "run").is_finished:
             return "before"
-        stray = [line for line in changed_files(folder / "run") if ".tmp-" not in line]
+        stray = [line for line in changed_files(Run(folder / "run")) if ".tmp-" not in line]
         return "after" if not stray else str(stray)
 
 
@@ -193,10 +188,10 @@ class StageRecord:
         write_sealed_json(folder / "run/data/dataset.json", {"a": 1})
 
     def act(self, folder):
-        write_stage_record(folder / "run", STAGES["1_data"], {"a": 1}, {}, "no earlier run")
+        write_stage_record(Run(folder / "run"), STAGES["1_data"], {"a": 1}, {}, "no earlier run")
 
     def state(self, folder):
-        record = read_stage_record(folder / "run", "1_data")
+        record = read_stage_record(Run(folder / "run"), "1_data")
         return "before" if record is None else "after"
 
 
@@ -214,8 +209,8 @@ class NewRun:
             assert self.state(folder) == "after"  # it had begun
 
     def state(self, folder):
-        begun = [row["run_id"] for row in list_runs(folder / "runs")]
-        return "after" if begun and run_settings(folder / "runs/a").seed == 0 else "before"
+        begun = list_runs(folder / "runs")
+        return "after" if begun and begun[0].settings.seed == 0 else "before"
 
 
 class Release:
@@ -225,11 +220,11 @@ class Release:
         for name in ("first", "second"):
             write_text(folder / "runs" / name / "models/model.onnx", name)
             write_json(folder / "runs" / name / "decision.json", {"status": "approved"})
-            write_manifest(folder / "runs" / name)
-        promote(folder, folder / "runs/first", lambda run: None)
+            write_manifest(Run(folder / "runs" / name))
+        promote(folder, Run(folder / "runs/first"), lambda run: None)
 
     def act(self, folder):
-        promote(folder, folder / "runs/second", lambda run: None)
+        promote(folder, Run(folder / "runs/second"), lambda run: None)
 
     def state(self, folder):
         return {"first": "before", "second": "after"}[champion(folder).run]
