@@ -26,9 +26,9 @@ from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, wr
 from mnist_nbdev.base.loading import project_path, resolve_settings
 from mnist_nbdev.base.settings import Settings, usable_cores
 from mnist_nbdev.base.statistics import clopper_pearson_bounds
-from mnist_nbdev.data.sources import Dataset, Split, load_dataset
+from mnist_nbdev.data.sources import SOURCES, Dataset, Split, load_dataset
 from mnist_nbdev.gate.evaluation import fit_temperature, read_arrays, write_arrays
-from mnist_nbdev.gate.release import N_TEST_IMAGES, decide
+from mnist_nbdev.gate.release import decide
 from mnist_nbdev.gate.robustness import judge_robustness, robustness_figures
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, measure_latency, score_images
@@ -36,7 +36,7 @@ from mnist_nbdev.runs.environment import code_hash, package_versions, processor_
 from mnist_nbdev.runs.verification import answer_evidence, champion_evidence
 
 RESULTS = Path(__file__).parent / "results"
-DATA = {"source": "mnist", "verified": True, "n_test_images": N_TEST_IMAGES, "looks": 1}
+DATA = {"source": "mnist", "verified": True, "n_test_images": SOURCES["mnist"].n_test, "looks": 1}
 FILES = {"models/model.onnx": True, "evaluation/predictions.npz": True}
 SAMPLED = {"accuracy", "class_recall", "slices", "calibration", "champion", "corruptions"}
 

@@ -24,6 +24,7 @@ from mnist_nbdev.base.files import read_json
 from mnist_nbdev.base.loading import environment_variables
 from mnist_nbdev.base.settings import Settings, setting_fields
 from mnist_nbdev.cli.cli import app
+from mnist_nbdev.data.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
 WRITTEN = [
@@ -160,7 +161,7 @@ def write_run(book: Book, run: Path) -> None:
 def run_in_words(summary: dict[str, Any]) -> str:
     "Which run the page shows, and on which data it was made."
     data, images = summary["data"], summary["metrics"]["n_test_images"]
-    name = "the full MNIST" if data["source"] == "mnist" else "the sample of 5,000 digits"
+    name = SOURCES[data["source"]].title
     verified = ", verified by SHA-256" if data["verified"] else ""
     return (
         f"The run `{summary['run_id']}`, made on {name}{verified}: **{summary['status']}**, with "

@@ -156,8 +156,9 @@ def loaded(tmp: Path, *flags: str) -> object:
 def divided(tmp: Path, *flags: str) -> object:
     labels = np.arange(3000, dtype=np.uint8) % 10
     split = sources.Split(np.zeros((3000, 28, 28), np.uint8), labels)
-    source = sources._Source("mnist", "data", {}, split, split)
-    return len(sources._divide(source, settings_of(*flags).data.validation_size, 0)["validation"])
+    raw, size = sources.RawImages("data", {}, split, split), settings_of(*flags).data
+    mnist = sources.SOURCES["mnist"]
+    return len(sources._divide(raw, mnist, size.validation_size, 0)["validation"])
 
 
 def run_made(tmp: Path, *flags: str) -> object:

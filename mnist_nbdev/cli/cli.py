@@ -329,6 +329,7 @@ def closing_words(
     summary: dict[str, Any],  # summary.json of a finished run
 ) -> str:
     "What a person wants to know at the end of a run, and what one would do next."
+    from mnist_nbdev.data.sources import SOURCES
     from mnist_nbdev.registry.journal import champion
     from mnist_nbdev.runs.run import Run
 
@@ -350,7 +351,7 @@ def closing_words(
             lines.append(f"Next: mnist-nbdev registry promote {run.name}")
         else:
             lines += [f"Champion: {released.run}", "Next: mnist-nbdev predict IMAGE"]
-    elif summary["data"]["source"] == "sample":
+    elif not SOURCES[summary["data"]["source"]].releasable:
         lines.append("Next: mnist-nbdev data fetch, then run again on the full set")
     else:
         lines.append("Next: mnist-nbdev run --preset best, or other settings: --set KEY=VALUE")

@@ -18,14 +18,7 @@ from numpy.typing import NDArray
 
 from ..base.figures import GREEN, GREY, ORANGE, SPLIT_COLOURS, new_figure
 from ..base.files import PipelineError
-from mnist_nbdev.data.sources import (
-    IMAGE_SIZE,
-    MNIST_FILES,
-    N_CLASSES,
-    SAMPLE_SIZES,
-    Dataset,
-    Split,
-)
+from .sources import IMAGE_SIZE, N_CLASSES, SOURCES, Dataset, Split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,13 +168,11 @@ _PIXEL_RULES = [
 # %% ../../nbs/data/01_quality.ipynb #ae3e3619
 def _count_check(dataset: Dataset) -> QualityCheck:
     counts = {name: len(split) for name, split in dataset.splits.items()}
-    if dataset.source == "sample":
-        expected = dict(zip(counts, SAMPLE_SIZES, strict=True))
-        expectation = ", ".join(f"{n:,}" for n in SAMPLE_SIZES)
-    else:
-        n_train = MNIST_FILES[0].shape[0] - counts["validation"]
-        expected = counts | {"train": n_train, "test": MNIST_FILES[2].shape[0]}
-        expectation = "60,000 in train and validation, 10,000 in test"
+    source = SOURCES[dataset.source]
+    expected = source.counts(counts["validation"])
+    expectation = ", ".join(f"{n:,}" for n in expected.values())
+    if source.n_test:
+        expectation = f"{source.n_training:,} in train and validation, {source.n_test:,} in test"
     wrong = [name for name, n in counts.items() if n != expected[name] or n == 0]
     return _check(dataset, ("count", expectation, "Every image is there."), counts, wrong)
 

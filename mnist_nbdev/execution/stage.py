@@ -33,7 +33,7 @@ from mnist_nbdev.base.loading import (
     validate_settings,
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, start_logging
-from ..data.sources import open_dataset
+from ..data.sources import SOURCES, open_dataset
 from .executor import Kernels
 from ..gate.evaluation import load_predictions, read_arrays, write_arrays
 from ..gate.robustness import ROBUSTNESS_TYPES, spoiled_answers
@@ -161,7 +161,7 @@ def count_look(
     "Count this model's look at the test images, once, and put the count on record."
     facts = run.record("data/dataset.json")
     parts = {name: digest for name, digest in facts["files"].items() if "train" not in name}
-    if facts["source"] != "mnist":  # the split decides which images are the test images
+    if not SOURCES[facts["source"]].n_test:  # the split decides which images are the test images
         parts["split"] = facts["split_sha256"]
     images = sha256_bytes(canonical_json(parts).encode())
     model = sha256_file(run.path("models/model.onnx"))
@@ -177,7 +177,7 @@ def compare_with_champion(
     released, facts = champion(run.artifacts), run.record("data/dataset.json")
     record: dict[str, Any] = {"run": None, "model_sha256": None, "same_images": False}
     if released is not None:
-        same = facts["source"] == "mnist" and facts["verified"] is True
+        same = SOURCES[facts["source"]].releasable and facts["verified"] is True
         digest = released.model_sha256
         record = {"run": released.run, "model_sha256": digest, "same_images": same}
         if same:

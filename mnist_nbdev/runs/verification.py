@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..base.files import PipelineError, canonical_json, read_json, sha256_file
 from ..base.settings import Settings
-from ..data.sources import MNIST_FILES, N_CLASSES, load_dataset, mnist_folder
+from ..data.sources import N_CLASSES, SOURCES, load_dataset
 from mnist_nbdev.gate.evaluation import (
     calibration_bounds,
     evaluate,
@@ -357,12 +357,12 @@ def verify_deep(
 
     then, source = run.settings, run.record("data/dataset.json")["source"]
     here = {"source": source, "root": settings.data.root}
-    place = mnist_folder(settings.data)
-    missing = [file.name for file in MNIST_FILES if not (place / file.name).is_file()]
-    if source == "mnist" and missing:
+    missing = SOURCES[source].missing(settings.data)
+    if missing:
         raise PipelineError(
-            f"--deep needs the images that the run was judged on, and {place} has no "
-            f"{missing[0]}. Get them: `mnist-nbdev data fetch`."
+            "--deep needs the images that the run was judged on, and "
+            f"{SOURCES[source].folder(settings.data)} has no {missing[0]}. "
+            "Get them: `mnist-nbdev data fetch`."
         )
     test = load_dataset(then.data.model_copy(update=here), then.seed).test
     model = run.path("models/model.onnx")
