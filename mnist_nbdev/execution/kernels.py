@@ -227,7 +227,8 @@ def kernel_environment() -> dict[str, str]:
     "The variables of all kernels."
     # torch's waiting threads look 10,000 times, then sleep. Left alone they look for much longer,
     # and two runs on the same cores take two to three times as long.
-    return {"GOMP_SPINCOUNT": "10000", **os.environ, RUN_KERNEL_VARIABLE: "1"}
+    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # a debugger's warning, where nobody debugs
+    return {"GOMP_SPINCOUNT": "10000", **quiet, **os.environ, RUN_KERNEL_VARIABLE: "1"}
 
 
 def _forking(template: KernelTemplate, manager: Any) -> Any:
