@@ -103,8 +103,10 @@ def report(quick_project, tmp_path_factory) -> Path:
     write_sealed_json(run / "request.json", {**request, **seal})
     for notebook in sorted((run / "notebooks").glob("*.ipynb")):
         plant(notebook)
-    for name in ("summary.json", "decision.json", "environment.json", "data/dataset.json"):
+    for name in ("summary.json", "decision.json", "environment.json"):
         write_json(run / name, with_markup(read_json(run / name)))
+    dataset = run / "data/dataset.json"
+    write_sealed_json(dataset, with_markup(read_sealed_json(dataset)))
     with pytest.warns(UserWarning, match="not able to be represented"):  # the widget, left out
         return write_report(Run(run))
 
