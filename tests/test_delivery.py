@@ -1,6 +1,7 @@
 """What surrounds the code: workflows, make targets, and the promises of SECURITY.md."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from commands import environment
+from commands import copy_project, environment
 
 pytestmark = pytest.mark.security
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,28 @@ def test_what_ci_runs_is_there():
     assert wanted <= set(called) <= make_targets()
     for name in re.findall(r"@(\.ci/[a-z-]+)", (ROOT / "Makefile").read_text(encoding="utf-8")):
         assert (ROOT / name).stat().st_mode & 0o100, f"{name} is not executable"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("failing", ["", "test", "same-bits", "ci-security"])
+def test_ci_ends_as_its_checks_do(failing, tmp_path):
+    project, stand_ins = tmp_path / "project", tmp_path / "bin"
+    project.mkdir()
+    copy_project([".ci", "settings.ini"], project)
+    stand_ins.mkdir()
+    make = f"""#!/bin/sh
+    for word in "$@"; do [ "$word" != "{failing or "-"}" ] || exit 9; done
+    """
+    for name, script in {"make": make, "chromium": "#!/bin/sh\n"}.items():
+        (stand_ins / name).write_text(script)
+        (stand_ins / name).chmod(0o755)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *words], cwd=project, check=True)
+    env = environment(PATH=f"{stand_ins}:{os.environ['PATH']}", TMPDIR=str(tmp_path))
+    ended = subprocess.run([project / ".ci/run"], env=env, capture_output=True, check=False)
+    assert (ended.returncode == 0) == (failing == ""), ended.stderr
+    assert not list(tmp_path.glob("tmp.*"))  # neither the oldest Python's clone nor its log
 
 
 def test_the_pythons_of_settings_ini_are_those_that_ci_tries():
