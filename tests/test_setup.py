@@ -183,3 +183,26 @@ def test_pythons_are_listed_by_what_they_answer_newest_first(tmp_path):
         "3.11 /usr/bin/python3.11",
         "3.10 /pyenv/3.10.4",
     ]
+
+
+def test_in_a_fresh_clone_git_status_cleans_no_notebook(project):
+    folder = project.folder
+    (folder / ".gitattributes").write_text("*.ipynb filter=notebook\n")
+    (folder / "docs").mkdir()
+    called = "import sys; open('called', 'w'); sys.stdout.write(sys.stdin.read())"
+    (folder / "docs" / "clean_filter.py").write_text(called)
+    (folder / "a.ipynb").write_text("{}\n")
+    cloned = 1_700_000_000
+    os.utime(folder / "a.ipynb", (cloned, cloned))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "a.ipynb"], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *words], cwd=folder, check=True)
+    os.utime(folder / ".git" / "index", (cloned, cloned))  # written with the files
+    assert project.set_up()[0] == 0
+    shutil.copy(folder / ".venv/bin/python", folder / ".venv/bin/nbdev_clean")
+    status = ["git", "status", "--porcelain", "--untracked-files=no"]
+    subprocess.run(status, cwd=folder, check=True, env=environment(GIT_OPTIONAL_LOCKS="0"))
+    assert not (folder / "called").exists()
+    (folder / "a.ipynb").touch()
+    subprocess.run(status, cwd=folder, check=True, env=environment(GIT_OPTIONAL_LOCKS="0"))
+    assert (folder / "called").exists()  # what was changed since is
