@@ -71,6 +71,20 @@ def call(*words: str, folder: Path, **variables: str) -> Ended:
     return Ended(process.returncode, out, err)
 
 
+def git(folder: Path, *words: str, **variables: str) -> str:
+    "What git prints in a folder, for somebody who has no habits and no name of their own."
+    who = {
+        f"GIT_{role}_{what}": "a@b"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    env = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull, **variables}
+    ended = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, env=env
+    )
+    return ended.stdout
+
+
 def read_until(process: subprocess.Popen[str], text: str) -> str:
     "What a command says on standard error, up to the line that holds `text`."
     assert process.stderr is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from commands import copy_project, environment
+from commands import copy_project, environment, git
 
 pytestmark = pytest.mark.security
 ROOT = Path(__file__).parent.parent
@@ -83,9 +83,8 @@ def test_ci_ends_as_its_checks_do(failing, tmp_path):
     for name, script in {"make": make, "chromium": "#!/bin/sh\n"}.items():
         (stand_ins / name).write_text(script)
         (stand_ins / name).chmod(0o755)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
-        subprocess.run([*git, *words], cwd=project, check=True)
+        git(project, *words)
     env = environment(PATH=f"{stand_ins}:{os.environ['PATH']}", TMPDIR=str(tmp_path))
     ended = subprocess.run([project / ".ci/run"], env=env, capture_output=True, check=False)
     assert (ended.returncode == 0) == (failing == ""), ended.stderr

@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from commands import copy_project, environment
+from commands import copy_project, environment, git
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent
@@ -38,19 +38,6 @@ def checkout(tmp_path_factory) -> Path:
     git(folder, "add", "-A")
     commit(folder, "Begin")
     return folder
-
-
-def git(folder: Path, *words: str) -> str:
-    who = {
-        f"GIT_{role}_{what}": "a@b"
-        for role in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
-    env = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
-    ended = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, env=env
-    )
-    return ended.stdout
 
 
 def commit(folder: Path, subject: str) -> None:

@@ -341,9 +341,8 @@ def test_a_changed_or_missing_model_of_the_champion_is_refused(artifacts):
         model.write_bytes(damaged)
         with pytest.raises(PipelineError, match="is not the model that was released"):
             champion_model(artifacts)
-    write_manifest(
-        Run(artifacts / "runs" / "first")
-    )  # a manifest that fits the damage helps nothing
+    # A manifest that fits the damage helps nothing.
+    write_manifest(Run(artifacts / "runs" / "first"))
     with pytest.raises(PipelineError, match="is not the model that was released"):
         champion_model(artifacts)
     model.unlink()

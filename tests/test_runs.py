@@ -48,6 +48,7 @@ def test_a_run_on_the_sample_is_complete_and_rejected_for_its_data(project):
     assert outcomes["evidence"] == "passed"
     assert "Rejected: first" in ended.err
     assert "report.html" in ended.err
+    assert "Traceback" not in ended.err
     said, _, _ = ended.err.partition("\nRejected")
     assert [line for line in said.splitlines() if not line.startswith(tuple(STAGES))] == []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from commands import ROOT, environment
+from commands import ROOT, environment, git
 
 pytestmark = [
     pytest.mark.unit,
@@ -194,15 +194,14 @@ def test_in_a_fresh_clone_git_status_cleans_no_notebook(project):
     (folder / "a.ipynb").write_text("{}\n")
     cloned = 1_700_000_000
     os.utime(folder / "a.ipynb", (cloned, cloned))
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "a.ipynb"], ["commit", "-qm", "a"]):
-        subprocess.run([*git, *words], cwd=folder, check=True)
+        git(folder, *words)
     os.utime(folder / ".git" / "index", (cloned, cloned))  # written with the files
     assert project.set_up()[0] == 0
     shutil.copy(folder / ".venv/bin/python", folder / ".venv/bin/nbdev_clean")
-    status = ["git", "status", "--porcelain", "--untracked-files=no"]
-    subprocess.run(status, cwd=folder, check=True, env=environment(GIT_OPTIONAL_LOCKS="0"))
+    status = ("status", "--porcelain", "--untracked-files=no")
+    git(folder, *status, GIT_OPTIONAL_LOCKS="0")
     assert not (folder / "called").exists()
     (folder / "a.ipynb").touch()
-    subprocess.run(status, cwd=folder, check=True, env=environment(GIT_OPTIONAL_LOCKS="0"))
+    git(folder, *status, GIT_OPTIONAL_LOCKS="0")
     assert (folder / "called").exists()  # what was changed since is
