@@ -103,24 +103,28 @@ def test_a_lock_names_the_extras_that_its_packages_ask_for(lock):
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-development.lock"])
 def test_another_index_for_torch_gives_each_python_its_locked_version(lock, tmp_path):
-    # A stand-in for the interpreter, which keeps the lists that pip is asked to install.
-    pip = tmp_path / "python"
-    pip.write_text(f"""#!/bin/sh
-[ "$2" = pip ] || exit 0
+    # A stand-in for the interpreter, whose pip brings one for uv, which keeps the lists it gets.
+    python, uv = tmp_path / "python", tmp_path / "uv"
+    python.write_text(f"""#!/bin/sh
+while [ $# != 0 ] && [ "$1" != --target ]; do shift; done
+[ $# = 0 ] || {{ mkdir -p "$2/bin"; cp {uv} "$2/bin/uv"; }}
+""")
+    uv.write_text(f"""#!/bin/sh
 echo "$@" >>{tmp_path}/asked
 while [ "$1" != -r ]; do shift; done
 cp "$2" {tmp_path}/
 """)
-    pip.chmod(0o755)
+    for stand_in in (python, uv):
+        stand_in.chmod(0o755)
     subprocess.run(
-        [ROOT / ".ci/install", pip, ROOT / lock],
+        [ROOT / ".ci/install", python, ROOT / lock],
         env=environment(TORCH_INDEX="https://index"),
         check=True,
     )
     from_index, rest = (tmp_path / "asked").read_text().splitlines()
-    assert "--index-url https://index" in from_index
+    assert "--default-index https://index" in from_index
     assert "--require-hashes" in rest
-    assert "--index-url" not in rest
+    assert "--default-index" not in rest
     wanted = [Requirement(line) for line in (tmp_path / "torch.txt").read_text().splitlines()]
     for python in settings()["pythons"].split():
         here = {"python_version": python, "python_full_version": f"{python}.0"}

@@ -1,6 +1,6 @@
 """`make setup` installs what was tested, the packages of the lock files, or says that it does not.
 
-A stand-in plays Python and pip, so that nothing is installed and no network is asked.
+A stand-in plays Python, pip and uv, so that nothing is installed and no network is asked.
 """
 
 import os
@@ -24,16 +24,31 @@ case "$1 $2" in
     mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; echo "$PWD/$4" >"$4/bin/activate"
     echo "version = {version}" >"$4/pyvenv.cfg"; echo "venv" >>$here/said ;;
   "-m pip")
+    case "$*" in *"config get"*) exec cat $here/mirror ;; esac
     shift 2; echo "$@" >>$here/said
-    case "$*" in *--require-hashes*) cat $here/refusal >&2; [ ! -s $here/refusal ] ;; esac ;;
+    case "$*" in *--target*)
+      while [ "$1" != --target ]; do shift; done
+      mkdir -p "$2/bin"; cp $here/uv "$2/bin/uv"
+      cat $here/no-uv >&2; [ ! -s $here/no-uv ] ;;
+    esac ;;
   "-c import platform"*) echo "{version}" ;;
-  "-m compileall" | "-c import sysconfig"*) ;;
   *) exec {real} "$@" ;;
 esac
 """
-NO_FILE = "ERROR: No matching distribution found for torch==2.15.0\n"
-RETRIES = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\n"
-OTHER_HASH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n"
+UV = """#!/bin/sh
+here={folder}
+{before}
+echo "uv $@ from $UV_DEFAULT_INDEX" >>$here/said
+case "$*" in *--require-hashes*) cat $here/refusal >&2; [ ! -s $here/refusal ] ;; esac
+"""
+NO_FILE = "error: No solution found when resolving dependencies\n"
+OTHER_HASH = (
+    "error: Failed to download `torch==2.15.0`\n  cause: Hash mismatch for `torch==2.15.0`\n"
+)
+NO_NETWORK = "error: Request failed after 3 retries in 9.1s\n"
+PIP_NO_FILE = "ERROR: No matching distribution found for uv==0.13.9\n"
+PIP_OTHER_HASH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n"
+PIP_RETRIES = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\n"
 
 
 class Project(NamedTuple):
@@ -48,11 +63,28 @@ class Project(NamedTuple):
         return str(path)
 
     def set_up(
-        self, what: str = "dev", refusal: str = "", version: str = "3.12.1", **variables: str
-    ) -> tuple[int, str, list[str]]:  # exit code, what it said, what pip and venv were asked for
-        (self.folder / "refusal").write_text(refusal)
-        (self.folder / "said").write_text("")
-        variables = {"PYTHON": self.python(version), "LATEST": "", "TORCH_INDEX": "", **variables}
+        self,
+        what: str = "dev",
+        refusal: str = "",
+        no_uv: str = "",
+        version: str = "3.12.1",
+        mirror: str = "",
+        before_uv: str = "",
+        **variables: str,
+    ) -> tuple[
+        int, str, list[str]
+    ]:  # exit code, what it said, what venv, pip and uv were asked for
+        for name, text in {
+            "refusal": refusal,
+            "no-uv": no_uv,
+            "mirror": mirror,
+            "said": "",
+        }.items():
+            (self.folder / name).write_text(text)
+        (self.folder / "uv").write_text(UV.format(folder=self.folder, before=before_uv))
+        (self.folder / "uv").chmod(0o755)
+        empty = ("LATEST", "TORCH_INDEX", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_CACHE_DIR")
+        variables = {"PYTHON": self.python(version), **dict.fromkeys(empty, ""), **variables}
         ended = subprocess.run(
             [self.folder / ".ci/setup", what],
             env=environment(**variables),
@@ -61,6 +93,10 @@ class Project(NamedTuple):
             check=False,
         )
         return ended.returncode, ended.stderr, (self.folder / "said").read_text().splitlines()
+
+
+def hashed(asked: list[str]) -> list[str]:  # what was installed from a lock
+    return [words for words in asked if words.startswith("uv") and "--require-hashes" in words]
 
 
 @pytest.fixture
@@ -88,8 +124,8 @@ def test_the_packages_of_the_lock_are_installed_by_their_hashes_and_once(
     code, _, asked = project.set_up(what)
     assert code == 0
     assert asked[0] == "venv"
-    (locked,) = [words for words in asked if "--require-hashes" in words]
-    assert locked.endswith(f"-r {lock}")
+    (locked,) = hashed(asked)
+    assert f"-r {lock}" in locked
     assert asked[-1].endswith(f"--editable {package}")
     assert not any("--upgrade" in words for words in asked)
     assert project.set_up(what) == (0, "", [])
@@ -98,7 +134,7 @@ def test_the_packages_of_the_lock_are_installed_by_their_hashes_and_once(
 def test_a_lock_that_changed_is_installed_again(project):
     project.set_up()
     (project.folder / "requirements-ci.lock").write_text("# newer\n")
-    assert any("--require-hashes" in words for words in project.set_up()[2])
+    assert hashed(project.set_up()[2])
 
 
 def test_development_packages_hold_all_that_a_run_needs(project):
@@ -106,26 +142,55 @@ def test_development_packages_hold_all_that_a_run_needs(project):
     assert project.set_up("run") == (0, "", [])
 
 
-def test_where_the_lock_does_not_fit_settings_ini_is_taken_and_this_is_said(project):
-    code, said, asked = project.set_up(refusal=NO_FILE)
+@pytest.mark.parametrize(
+    "refusals", [{"refusal": NO_FILE}, {"no_uv": PIP_NO_FILE}], ids=["a package", "uv"]
+)
+def test_where_the_lock_does_not_fit_settings_ini_is_taken_and_this_is_said(project, refusals):
+    code, said, asked = project.set_up(**refusals)
     assert code == 0
-    assert NO_FILE in said
+    assert all(refusal in said for refusal in refusals.values())
     assert "requirements-development.lock does not fit this Python and platform" in said
     assert asked[-1].endswith("--editable .[dev]")
     assert "--upgrade" in asked[-1]
     assert "| package | tested | installed |" in said
-    assert project.set_up(refusal=NO_FILE) == (0, "", [])
+    assert project.set_up(**refusals) == (0, "", [])
 
 
-@pytest.mark.parametrize("refusal", [OTHER_HASH, RETRIES + NO_FILE], ids=["hash", "no network"])
-def test_what_is_no_fault_of_the_lock_ends_the_set_up(project, refusal):
-    code, said, asked = project.set_up(refusal=refusal)
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        {"refusal": OTHER_HASH},
+        {"refusal": NO_NETWORK},
+        {"no_uv": PIP_OTHER_HASH},
+        {"no_uv": PIP_RETRIES + PIP_NO_FILE},
+    ],
+    ids=["hash", "no network", "uv's hash", "no network for uv"],
+)
+def test_what_is_no_fault_of_the_lock_ends_the_set_up(project, refusals):
+    code, said, asked = project.set_up(**refusals)
     assert code == 1
-    assert refusal in said
+    assert all(refusal in said for refusal in refusals.values())
     assert "does not fit" not in said
     assert not any("--editable" in words for words in asked)
     # Nothing is remembered: the next try installs.
-    assert any("--require-hashes" in words for words in project.set_up()[2])
+    assert hashed(project.set_up()[2])
+
+
+def test_the_mirror_that_pip_knows_is_asked(project):
+    (asked,) = hashed(project.set_up(mirror="https://mirror/simple")[2])
+    assert asked.endswith("from https://mirror/simple")
+    (asked,) = hashed(
+        project.set_up("ci", mirror="https://pip", PIP_INDEX_URL="https://variable")[2]
+    )
+    assert asked.endswith("from https://variable")
+
+
+def test_without_a_home_to_write_to_packages_are_installed_all_the_same(project):
+    # uv ends where it cannot make its cache.
+    (project.folder / "file").write_text("")
+    cannot = 'test -n "$UV_NO_CACHE" || { echo "error: Failed to initialize cache" >&2; exit 2; }\n'
+    nowhere = {"HOME": str(project.folder / "file"), "XDG_CACHE_HOME": ""}
+    assert project.set_up(before_uv=cannot, **nowhere)[0] == 0
 
 
 def test_the_newest_packages_are_taken_on_request_and_only_then(project):
@@ -134,10 +199,10 @@ def test_the_newest_packages_are_taken_on_request_and_only_then(project):
     assert code == 0
     assert "LATEST: the newest packages" in said
     assert "| package | tested | installed |" in said
-    assert not any("--require-hashes" in words for words in asked)
+    assert not hashed(asked)
     assert "--upgrade" in asked[-1]
     assert project.set_up(LATEST="1") == (0, "", [])
-    assert any("--require-hashes" in words for words in project.set_up("run")[2])
+    assert hashed(project.set_up("run")[2])
 
 
 def test_an_index_for_torch_holds_for_later_installations_too(project):
@@ -146,7 +211,7 @@ def test_an_index_for_torch_holds_for_later_installations_too(project):
         lock.write_text("torch==2.15.0 \\\n    --hash=sha256:0\n")
     project.set_up("run", TORCH_INDEX="https://index")
     asked = project.set_up("dev")[2]
-    assert any("--index-url https://index" in words for words in asked)
+    assert any("--default-index https://index" in words for words in asked)
 
 
 def test_another_python_that_is_named_gets_an_environment_of_its_own(project):
