@@ -28,15 +28,22 @@ from mnist_nbdev.base.settings import Settings, usable_cores
 from mnist_nbdev.base.statistics import clopper_pearson_bounds
 from mnist_nbdev.data.sources import SOURCES, Dataset, Split, load_dataset
 from mnist_nbdev.gate.evaluation import fit_temperature, read_arrays, write_arrays
+from mnist_nbdev.gate.evidence import (
+    Evidence,
+    calibration_sample,
+    corruption_sample,
+    count_classes,
+    count_pairs,
+)
 from mnist_nbdev.gate.release import decide
 from mnist_nbdev.gate.robustness import judge_robustness, robustness_figures
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, measure_latency, score_images
 from mnist_nbdev.runs.environment import code_hash, package_versions, processor_name
-from mnist_nbdev.runs.verification import answer_evidence, champion_evidence
 
 RESULTS = Path(__file__).parent / "results"
-DATA = {"source": "mnist", "verified": True, "n_test_images": SOURCES["mnist"].n_test, "looks": 1}
+N_TEST = SOURCES["mnist"].n_test
+DATA = {"source": "mnist", "verified": True, "n_test_images": N_TEST, "n_models": 1}
 FILES = {"models/model.onnx": True, "evaluation/predictions.npz": True}
 SAMPLED = {"accuracy", "class_recall", "slices", "calibration", "champion", "corruptions"}
 
@@ -187,21 +194,22 @@ def drawn(model: dict[str, np.ndarray], champion: dict[str, np.ndarray], draws: 
 def judge(model: Any, champion: Any, settings: Settings, **changed: Any) -> list[str]:
     "The checks that do not pass."
     labels, probabilities = model["labels"], model["probabilities"]
-    said, confidence = probabilities.argmax(1), settings.release_thresholds.confidence
-    figures = robustness_figures(model, labels, said)
-    theirs = {"answers": champion["probabilities"].argmax(1), "spoiled": champion["answers"]}
-    compared = champion_evidence(labels, said, model, theirs, confidence)
+    predictions, theirs = probabilities.argmax(1), champion["probabilities"].argmax(1)
+    corrupted = labels[model["chosen"]], model["answers"], champion["answers"]
     evidence = {
-        **answer_evidence(labels, probabilities, settings),
-        "slices": figures["slices"],
-        "corruptions": figures["corruptions"] | compared["corruptions"],
-        "champion": {"run": "the champion", **compared["champion"]},
-        "batch_times_ms": [float(time) for time in model["times_ms"]],
-        "model_size_mb": float(model["size_mb"][0]),
+        "classes": count_classes(labels, predictions),
+        "slices": robustness_figures(model, labels, predictions)["slices"],
+        "calibration": calibration_sample(
+            labels, probabilities, settings.evaluation.calibration_bins
+        ),
+        "champion": {"run": "the champion", "classes": count_pairs(labels, theirs, predictions)},
+        "corruptions": corruption_sample(*corrupted),
+        "batch_times_ms": tuple(model["times_ms"].tolist()),
+        "model_size_bytes": round(1e6 * float(model["size_mb"][0])),
         "data": DATA,
         "files": FILES,
     }
-    decision = decide(evidence | changed, settings.release_thresholds)
+    decision = decide(Evidence(**{**evidence, **changed}), settings.release_thresholds)
     return [check.name for check in decision.checks if check.outcome != "passed"]
 
 

@@ -18,8 +18,8 @@ from commands import call
 from PIL import Image
 
 from mnist_nbdev.base.files import read_json
+from mnist_nbdev.registry.verification import verify_run
 from mnist_nbdev.runs.run import Run
-from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
 RUNS = ("sample", "trained", "evaluated", "first", "second")

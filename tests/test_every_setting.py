@@ -19,6 +19,7 @@ from mnist_nbdev.data import sources
 from mnist_nbdev.execution import pipeline
 from mnist_nbdev.gate.diagnostics import plot_worst_mistakes
 from mnist_nbdev.gate.evaluation import evaluate
+from mnist_nbdev.gate.evidence import good_evidence
 from mnist_nbdev.gate.release import decide
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, check_parity, measure_latency
@@ -267,24 +268,18 @@ def judged(tmp: Path, *flags: str) -> object:
 
 
 def decided(tmp: Path, *flags: str) -> object:
-    confidence = settings_of(*flags).release_thresholds.confidence
-    same = {"only_champion": 3, "only_candidate": 3, "n_images": 1000}
-    pairs = {str(digit): dict(same) for digit in range(9)}
-    pairs["9"] = {"only_champion": 12, "only_candidate": 0, "n_images": 1000}
-    lost = {"lower": 0.0, "value": 0.003, "upper": 0.006, "confidence": confidence}
-    classes = {str(digit): {"n_correct": 985, "n_images": 1000} for digit in range(10)}
-    evidence = {
-        "accuracy": {"n_correct": 9850, "n_images": 10_000},
-        "class_recall": classes,
-        "slices": {"thin": {"n_correct": 1970, "n_images": 2000}},
-        "calibration": {"lower": 0.001, "value": 0.002, "upper": 0.004, "confidence": confidence},
-        "champion": {"run": "a-run", "n_images": 10_000, "classes": pairs},
-        "corruptions": {"accuracy": 0.9, "n_images": 2000, "regression": lost},
-        "batch_times_ms": [20.0] * 100,
-        "model_size_mb": 1.7,
-        "data": {"source": "mnist", "verified": True, "n_test_images": 10_000},
-        "files": {"models/model.onnx": True},
-    }
+    pairs = good_evidence().champion.classes
+    lost = {"only_champion": 12, "only_candidate": 0, "n_images": 1000}
+    evidence = good_evidence(
+        classes={label: {"n_correct": 985, "n_images": 1000} for label in pairs},
+        slices={"thin": {"n_correct": 1970, "n_images": 2000}},
+        calibration={"top": (0.995,) * 60, "correct": (True,) * 60, "n_bins": 15},
+        champion={"run": "a-run", "classes": pairs | {"9": lost}},
+        corruptions={
+            **{"n_corruptions": 10, "champion": (9,) * 1000},
+            "candidate": (8,) * 50 + (9,) * 950,
+        },
+    )
     thresholds = settings_of("release_thresholds.min_accuracy=0.982", *flags).release_thresholds
     decision = decide(evidence, thresholds)
     return decision.status, [(check.name, check.outcome) for check in decision.checks]

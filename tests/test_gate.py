@@ -8,14 +8,22 @@ import pytest
 from mnist_nbdev.base.settings import Settings
 from mnist_nbdev.data.corruptions import CORRUPTIONS, SLICE_NAMES
 from mnist_nbdev.gate import release
+from mnist_nbdev.gate.evidence import (
+    Evidence,
+    calibration_sample,
+    corruption_sample,
+    count_classes,
+    count_pairs,
+)
 from mnist_nbdev.gate.release import CHECKS, decide
-from mnist_nbdev.runs.verification import answer_evidence, champion_evidence, robustness_figures
+from mnist_nbdev.gate.robustness import robustness_figures
 
 SETTINGS = Settings()
 N_IMAGES = 10_000
 LABELS = (np.arange(N_IMAGES) % 10).astype(np.uint8)
 CHOSEN = np.arange(0, N_IMAGES, 5)
 SPOILED_LABELS = LABELS[CHOSEN]
+DATA = {"source": "mnist", "verified": True, "n_test_images": N_IMAGES, "n_models": 1}
 
 
 def evidence(wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, spoiled=0.1, **changed):
@@ -32,23 +40,22 @@ def evidence(wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, spoiled
         "chosen": CHOSEN,
         "answers": spoiled_answers(spoiled),
     }
-    there = {"answers": theirs, "spoiled": spoiled_answers(0.1)}
-    confidence = SETTINGS.release_thresholds.confidence
-    compared = champion_evidence(LABELS, said, found, there, confidence)
-    figures = robustness_figures(found, LABELS, said)
+    no_champion = champion_wrong is None
+    corrupted = [spoiled_answers(spoiled), None if no_champion else spoiled_answers(0.1)]
     whole = {
-        **answer_evidence(LABELS, probabilities, SETTINGS),
-        "slices": figures["slices"],
-        "champion": {"run": "the-champion", **compared["champion"]},
-        "corruptions": figures["corruptions"] | compared["corruptions"],
-        "batch_times_ms": [20.0] * 100,
-        "model_size_mb": 1.7,
-        "data": {"source": "mnist", "verified": True, "n_test_images": N_IMAGES, "looks": 1},
+        "classes": count_classes(LABELS, said),
+        "slices": robustness_figures(found, LABELS, said)["slices"],
+        "calibration": calibration_sample(LABELS, probabilities, 15),
+        "champion": {"run": "the-champion", "classes": count_pairs(LABELS, theirs, said)},
+        "corruptions": corruption_sample(SPOILED_LABELS, *corrupted),
+        "batch_times_ms": (20.0,) * 100,
+        "model_size_bytes": 1_700_000,
+        "data": DATA,
         "files": {"models/model.onnx": True},
     }
-    if champion_wrong is None:
-        whole["champion"] = whole["corruptions"]["regression"] = "none"
-    return whole | changed
+    if no_champion:
+        whole["champion"] = "none"
+    return Evidence(**{**whole, **changed})
 
 
 def spoiled_answers(share):
@@ -59,8 +66,8 @@ def spoiled_answers(share):
 
 
 def pale_is_hard():
-    slices = evidence()["slices"]
-    n_images = slices["pale"]["n_images"]
+    slices = evidence().slices
+    n_images = slices["pale"].n_images
     return slices | {"pale": {"n_images": n_images, "n_correct": int(0.95 * n_images)}}
 
 
@@ -77,19 +84,19 @@ BAD = {
         lambda: evidence(wrong=14, wrong_of=9, champion_wrong=0),
     ),
     "worse than the champion on spoiled images": ("corruptions", lambda: evidence(spoiled=0.2)),
-    "too slow": ("inference_time", lambda: evidence(batch_times_ms=[150.0] * 100)),
+    "too slow": ("inference_time", lambda: evidence(batch_times_ms=(150.0,) * 100)),
     "slow now and then": (
         "inference_time",
-        lambda: evidence(batch_times_ms=[20, 20, 20, 900] * 25),
+        lambda: evidence(batch_times_ms=(20, 20, 20, 900) * 25),
     ),
-    "too large": ("model_size", lambda: evidence(model_size_mb=40.0)),
+    "too large": ("model_size", lambda: evidence(model_size_bytes=40_000_000)),
     "judged on the sample": (
         "data",
-        lambda: evidence(data={"source": "sample", "verified": True, "n_test_images": N_IMAGES}),
+        lambda: evidence(data=DATA | {"source": "sample"}),
     ),
     "judged on files that nobody verified": (
         "data",
-        lambda: evidence(data={"source": "mnist", "verified": False, "n_test_images": N_IMAGES}),
+        lambda: evidence(data=DATA | {"verified": False}),
     ),
     "weights damaged after they were judged": (
         "evidence",

@@ -21,9 +21,10 @@ from mnist_nbdev.base.files import (
 from mnist_nbdev.gate.evaluation import evaluate, load_predictions, read_arrays, save_predictions
 from mnist_nbdev.gate.release import decide, decision_json
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES, robustness_figures
+from mnist_nbdev.registry.verification import changed_files, verify_run
+from mnist_nbdev.runs.evidence import collect_evidence
 from mnist_nbdev.runs.run import Run, main_metrics, write_manifest
 from mnist_nbdev.runs.stages import STAGES, Stage
-from mnist_nbdev.runs.verification import changed_files, release_evidence, verify_run
 
 pytestmark = pytest.mark.integration
 
@@ -149,7 +150,7 @@ def forge(run: Path) -> None:
         record = read_sealed_json(path)
         outputs = {name: sha256_file(run / name) for name in record["outputs"]}
         write_sealed_json(path, record | {"outputs": outputs})
-    decision = decide(release_evidence(Run(run)), settings.release_thresholds)
+    decision = decide(collect_evidence(Run(run)), settings.release_thresholds)
     write_json(run / "decision.json", decision_json(decision))
     record = read_sealed_json(run / "stages/5_release.json")
     outputs = {name: sha256_file(run / name) for name in record["outputs"]}

@@ -454,13 +454,13 @@ def runs_verify(
 ) -> int:
     "Whether a run's files, figures and decision are what they were, and follow from each other."
     from mnist_nbdev.runs.run import find_run, runs_folder
-    from mnist_nbdev.runs.verification import verify_run
+    from mnist_nbdev.registry.verification import verify_run
 
     settings = resolve_settings().settings
     named = find_run(runs_folder(settings), run)
     differences = verify_run(named)
     if deep and not differences:
-        from mnist_nbdev.runs.verification import verify_deep
+        from mnist_nbdev.registry.verification import verify_deep
 
         differences = verify_deep(named, settings)
     if as_json:
@@ -584,7 +584,7 @@ def _say_release(artifacts: Path, release: Any, as_json: bool) -> None:
 def registry_rollback(why: WhyOption = "", as_json: JsonOption = False) -> None:
     "Go back to the release before the champion, if its evidence verifies now."
     from mnist_nbdev.registry.promotion import rollback
-    from mnist_nbdev.runs.verification import require_verified
+    from mnist_nbdev.registry.verification import require_verified
 
     artifacts = _artifacts()
     release = rollback(artifacts, require_verified, why=why)

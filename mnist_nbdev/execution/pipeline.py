@@ -54,7 +54,7 @@ from mnist_nbdev.runs.run import (
     write_manifest,
 )
 from ..runs.stages import STAGES, Stage, stage_key
-from ..runs.verification import require_verified
+from ..registry.verification import require_verified
 
 logger = get_logger("pipeline")
 

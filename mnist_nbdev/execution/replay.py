@@ -13,7 +13,8 @@ from ..base.settings import flatten_settings
 from .pipeline import start_run
 from ..gate.release import decide, decision_json
 from ..runs.run import Run
-from ..runs.verification import release_evidence, unequal
+from ..registry.verification import unequal
+from ..runs.evidence import collect_evidence
 
 # %% ../../nbs/execution/04_replay.ipynb #0f3ee44c
 REPLAYED = (
@@ -66,7 +67,7 @@ def _compare_files(name: str, first: Path, second: Path) -> dict[str, str]:
 
 
 def _compare_decisions(run: Run, again: Run) -> dict[str, str]:
-    evidence = release_evidence(again, release=run)  # with the champion of then
+    evidence = collect_evidence(again, release=run)  # with the champion of then
     anew = decision_json(decide(evidence, run.settings.release_thresholds))["checks"]
     then = run.read_json("decision.json")["checks"]
     pairs = [

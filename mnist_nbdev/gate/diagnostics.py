@@ -19,8 +19,9 @@ from mnist_nbdev.gate.evaluation import (
     check_classes,
     check_predictions,
     class_metrics,
-    probability_metrics,
+    expected_calibration_error,
     reliability_bins,
+    top_probabilities,
 )
 
 if TYPE_CHECKING:
@@ -126,8 +127,9 @@ def plot_reliability(
     n_bins: int = 15,  # of equal width
 ) -> "Figure":
     "How often the model is right against how sure it is, and how many images that rests on."
-    rows = [row for row in reliability_bins(labels, probabilities, n_bins) if row["n_images"]]
-    error = probability_metrics(labels, probabilities, n_bins)["expected_calibration_error"]
+    top, correct = top_probabilities(labels, probabilities)
+    rows = [row for row in reliability_bins(top, correct, n_bins) if row["n_images"]]
+    error = expected_calibration_error(top, correct, n_bins)
     figure, (upper, lower) = new_figure(4.0, 3.3, 2, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="as often right as it says")
     sure, right = ([row[name] for row in rows] for name in ("mean_probability", "accuracy"))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPOILED_IMAGES', 'ROBUSTNESS_TYPES', 'slice_counts', 'plot_slices', 'judge_robustness', 'spoiled_answers',
-           'robustness_figures', 'require_same_images', 'corruption_loss']
+           'robustness_figures', 'require_same_images']
 
 # %% ../../nbs/gate/02_robustness.ipynb #a161b0d8
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..base.figures import BLUE, GREY, ORANGE, label_axes, new_figure
 from ..base.files import PipelineError
-from ..base.statistics import mean_bounds, wilson_interval
+from ..base.statistics import wilson_interval
 from ..data.corruptions import CORRUPTIONS, SLICE_NAMES, corrupt, slice_masks
 
 if TYPE_CHECKING:
@@ -128,20 +128,3 @@ def require_same_images(
             f"The answers to spoiled images are not those of {n_images:,} test images. "
             "They are of another run, or damaged: evaluate again."
         )
-
-# %% ../../nbs/gate/02_robustness.ipynb #4852e231
-def corruption_loss(
-    champion: NDArray[np.uint8],  # (10, M), answers of the model that is released
-    candidate: NDArray[np.uint8],  # (10, M), answers of the new one to the same images
-    labels: NDArray[np.uint8],  # (M,)
-    confidence: float,  # of each bound by itself
-) -> dict[str, float]:  # lower, value, upper, confidence; above 0 the new one is worse
-    "The accuracy that is lost on spoiled images, a fraction."
-    lost = ((champion == labels).mean(axis=0) - (candidate == labels).mean(axis=0)).astype(float)
-    lower, upper = mean_bounds(lost, confidence)
-    return {
-        "lower": lower,
-        "value": float(lost.mean()),
-        "upper": upper,
-        "confidence": confidence,
-    }

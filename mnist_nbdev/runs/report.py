@@ -20,14 +20,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.files import write_text
+from ..base.files import PipelineError, write_text
 from ..base.settings import Settings, flatten_settings
 from ..base.statistics import clopper_pearson_bounds
 from ..data.sources import SOURCES
 from ..gate.evaluation import load_predictions
+from ..gate.evidence import Counts
+from ..gate.release import calibration_interval
+from .evidence import collect_evidence
 from .run import Run
 from .stages import STAGES
-from .verification import release_evidence
 
 # %% ../../nbs/runs/06_report.ipynb #3728fb9c
 SAFE_TAGS = frozenset(
@@ -224,11 +226,15 @@ def model_card(
     settings, decision = run.settings, run.read_json("decision.json")
     labels, probabilities = load_predictions(run.path("evaluation/predictions.npz"))
     facts, environment = run.record("data/dataset.json"), run.read_json("environment.json")
-    evidence = release_evidence(run)
-    confidence, spoiled = settings.release_thresholds.confidence, evidence["corruptions"]
+    evidence, confidence = collect_evidence(run), settings.release_thresholds.confidence
+    if not (evidence.classes and evidence.accuracy and evidence.slices and evidence.calibration):
+        raise PipelineError(
+            f"{run.folder} lacks evidence that its model card tells: evaluate again."
+        )
+    spoiled = run.read_json("evaluation/robustness.json")["corruptions"]
     kinds = sorted(spoiled["by_kind"].items(), key=lambda item: float(item[1]))
-    shares = {"all test images": evidence["accuracy"]}
-    shares |= {f"digit {label}": counts for label, counts in evidence["class_recall"].items()}
+    shares = {"all test images": evidence.accuracy}
+    shares |= {f"digit {label}": counts for label, counts in evidence.classes.items()}
     return MODEL_CARD.format(
         run=_plain(run.name),
         status=decision["status"].capitalize(),
@@ -242,8 +248,8 @@ def model_card(
         processor=_plain(environment["processor"]),
         confidence=f"{100 * confidence:.4g}%",
         shares=_share_table(shares, confidence),
-        calibration=evidence["calibration"],
-        slices=_share_table(evidence["slices"], confidence),
+        calibration=calibration_interval(evidence.calibration, confidence),
+        slices=_share_table(evidence.slices, confidence),
         spoiled=spoiled,
         kinds=", ".join(f"{_plain(name)} {share:.1%}" for name, share in kinds),
         mistakes=_mistakes(labels, probabilities, facts["source"]),
@@ -276,8 +282,8 @@ Bounds hold with {confidence} confidence, each by itself.
 
 {shares}
 
-Its probabilities are off by {calibration[value]:.4f} on average (expected calibration error;
-{calibration[lower]:.4f} to {calibration[upper]:.4f}).
+Its probabilities are off by {calibration[1]:.4f} on average (expected calibration error;
+{calibration[0]:.4f} to {calibration[2]:.4f}).
 
 ## Where it is weaker
 
@@ -296,11 +302,11 @@ def _plain(text: object) -> str:  # nothing that Markdown or HTML would act on
     return re.sub(r"[^\w .,:;%()+=/…'-]", " ", str(text))
 
 # %% ../../nbs/runs/06_report.ipynb #adf01177
-def _share_table(shares: Mapping[str, Mapping[str, int]], confidence: float) -> str:
+def _share_table(shares: Mapping[str, Counts], confidence: float) -> str:
     lines = ["| on | right | of | share | at least | at most |"]
     lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
     for name, counts in shares.items():
-        right, images = counts["n_correct"], counts["n_images"]
+        right, images = counts.n_correct, counts.n_images
         cells = [_plain(name), f"{right:,}", f"{images:,}"]
         if images:
             lower, upper = clopper_pearson_bounds(right, images, confidence)

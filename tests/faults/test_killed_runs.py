@@ -14,8 +14,8 @@ from injection import Plan
 from mnist_nbdev.base.files import PipelineError, read_json, sha256_file
 from mnist_nbdev.gate.evaluation import load_predictions
 from mnist_nbdev.model.network import load_model
+from mnist_nbdev.registry.verification import verify_run
 from mnist_nbdev.runs.run import Run
-from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
 HOOK = Path(__file__).parent / "hook"

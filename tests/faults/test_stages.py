@@ -17,8 +17,8 @@ from commands import QUICK, call, copy_project, environment, start
 from levels import NOT_SHORT
 
 from mnist_nbdev.base.files import read_json, sha256_file
+from mnist_nbdev.registry.verification import verify_run
 from mnist_nbdev.runs.run import Run
-from mnist_nbdev.runs.verification import verify_run
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parent.parent.parent

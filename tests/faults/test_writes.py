@@ -31,11 +31,11 @@ from mnist_nbdev.gate.evaluation import load_predictions, save_predictions
 from mnist_nbdev.model.network import build_model, load_model, save_model
 from mnist_nbdev.registry.journal import champion
 from mnist_nbdev.registry.promotion import promote
+from mnist_nbdev.registry.verification import changed_files
 from mnist_nbdev.runs.ledger import record_look
 from mnist_nbdev.runs.reuse import read_stage_record, write_stage_record
 from mnist_nbdev.runs.run import Run, create_run, list_runs, write_manifest
 from mnist_nbdev.runs.stages import STAGES
-from mnist_nbdev.runs.verification import changed_files
 
 pytestmark = [
     pytest.mark.integration,
