@@ -162,7 +162,7 @@ class Kernels:
                 self.raise_if_interrupted()
                 raise _explain_failure(stage, target, error, watch) from error
             self.raise_if_interrupted()
-            run.add_timing(memory={stage.name: _peak_memory_mb(kernel.pid)})
+            run.add_timing(memory={stage.name: _kernel_memory_mb(kernel.pid)})
 
     def _end_current(self) -> None:
         if self._current is not None:
@@ -202,7 +202,7 @@ class _Watch:
         self._timer.cancel()
 
 
-def _peak_memory_mb(pid: int) -> float | None:
+def _kernel_memory_mb(pid: int) -> float | None:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

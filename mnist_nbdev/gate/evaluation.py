@@ -299,7 +299,7 @@ def metrics_table(
         "| all images | | |\n| --- | ---: | --- |",
         f"| accuracy | {accuracy['value']:.2%} | {counts} |",
         *(
-            f"| {title} | {_shown(macro[name], '.4f')} | mean over the classes |"
+            f"| {title} | {_formatted(macro[name], '.4f')} | mean over the classes |"
             for name, title in titles.items()
         ),
         f"| log loss | {metrics['log_loss']:.4f} | nats; 0 is best |",
@@ -313,13 +313,13 @@ def metrics_table(
 
 
 def _class_line(row: Mapping[str, Any]) -> str:
-    interval = f"{_shown(row['recall_low'], '.1%')} to {_shown(row['recall_high'], '.1%')}"
-    shown = [_shown(row["recall"], ".2%"), interval, _shown(row["precision"], ".2%")]
-    shown += [_shown(row[name], ".4f") for name in ("f1", "roc_auc")]
+    interval = f"{_formatted(row['recall_low'], '.1%')} to {_formatted(row['recall_high'], '.1%')}"
+    shown = [_formatted(row["recall"], ".2%"), interval, _formatted(row["precision"], ".2%")]
+    shown += [_formatted(row[name], ".4f") for name in ("f1", "roc_auc")]
     return f"| {row['label']} | {row['n_images']:,} | {' | '.join(shown)} |"
 
 
-def _shown(value: float | None, form: str) -> str:
+def _formatted(value: float | None, form: str) -> str:
     return "—" if value is None else format(value, form)
 
 # %% ../../nbs/gate/00_evaluation.ipynb #4d674ee5

@@ -29,7 +29,6 @@ from mnist_nbdev.base.statistics import (
 from ..data.sources import SOURCES
 from .evaluation import calibration_bounds, expected_calibration_error
 from mnist_nbdev.gate.evidence import (
-    CLASSES,
     CalibrationSample,
     Counts,
     DataFacts,
@@ -145,7 +144,7 @@ def check_slices(
     name, required = "slices", thresholds.min_slice_accuracy
     if not evidence.slices:
         return _missing(name, required, "accuracy by kinds of images")
-    groups = {f"kind {_shown(kind)}": counts for kind, counts in evidence.slices.items()}
+    groups = {f"kind {_quoted(kind)}": counts for kind, counts in evidence.slices.items()}
     return _check_groups(name, groups, required, thresholds, FEWEST_IMAGES)
 
 
@@ -180,7 +179,7 @@ def _check_groups(
     return Check(name, lower, required, outcome, why)
 
 
-def _shown(text: str) -> str:  # a name from a file: short, and on one line
+def _quoted(text: str) -> str:  # a name from a file: short, and on one line
     return ascii(text[:40])
 
 # %% ../../nbs/gate/04_release.ipynb #317daebb
@@ -285,7 +284,7 @@ def check_champion(
     n_images = sum(pairs.n_images for pairs in classes.values()) if classes else 0
     if not champion or not classes or not n_images:
         return _missing("champion", margin, "comparison with the released model")
-    return _judge_pairs(classes, n_images, _shown(champion.run), thresholds)
+    return _judge_pairs(classes, n_images, _quoted(champion.run), thresholds)
 
 
 def _judge_pairs(
@@ -353,7 +352,7 @@ def check_data(
     n_test = source.n_test if source and source.releasable else SOURCES["mnist"].n_test
     required = f"mnist, verified, {n_test:,} test images"
     if not facts or not source:
-        said = f": the source is {_shown(facts.source)}" if facts else ""
+        said = f": the source is {_quoted(facts.source)}" if facts else ""
         return _missing("data", required, f"facts about the data{said}")
     value: str | None = None
     outcome: Outcome = "failed"
@@ -390,7 +389,7 @@ def check_evidence(
     if not files:
         why = "The evidence names no files, so nothing shows where its figures come from."
         return Check("evidence", None, required, "insufficient", why)
-    bad = [_shown(name) for name, present in files.items() if not present]
+    bad = [_quoted(name) for name, present in files.items() if not present]
     value = f"{len(files) - len(bad):,} of {len(files):,} files"
     if bad:
         named = ", ".join(bad[:3]) + (f" and {len(bad) - 3:,} more" if len(bad) > 3 else "")

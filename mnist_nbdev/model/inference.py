@@ -6,7 +6,6 @@
 __all__ = ['MAX_MODEL_BYTES', 'PROVIDERS', 'OnnxClassifier', 'score_images', 'check_parity', 'measure_latency', 'latency_table']
 
 # %% ../../nbs/model/05_inference.ipynb #1f2c40e7
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.files import PipelineError, UsageError, sha256_bytes
-from ..base.settings import InferenceSettings, usable_cores
+from ..base.settings import InferenceSettings, peak_memory_mb, usable_cores
 from .export import OUTPUTS
 
 if TYPE_CHECKING:
@@ -242,17 +241,12 @@ def measure_latency(
     settings: InferenceSettings,  # how many runs
 ) -> dict[str, Any]:  # "single" and "batch", each with mean_ms, p50_ms, p95_ms, p99_ms, ...
     "Time the exported model on random pixels: what is in an image does not change its time."
-    import resource
-
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, 1, 28, 28), dtype=np.uint8)
     found: dict[str, Any] = {
         name: _time_runs(classifier, images, settings)
         for name, images in (("single", pixels[:1]), ("batch", pixels))
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found["peak_memory_mb"] = round(
-        peak * 1024 / 1e6 if sys.platform != "darwin" else peak / 1e6, 1
-    )
+    found["peak_memory_mb"] = peak_memory_mb()
     found["threads"] = classifier.threads
     found["device"] = classifier.device
     return found

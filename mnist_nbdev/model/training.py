@@ -34,7 +34,14 @@ from mnist_nbdev.base.files import (
     write_text,
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, console_stream, get_logger
-from ..base.settings import Settings, TrainingSettings, flatten_settings, usable_cores
+from mnist_nbdev.base.settings import (
+    TRAINING_SETTINGS,
+    Settings,
+    TrainingSettings,
+    peak_memory_mb,
+    select_settings,
+    usable_cores,
+)
 from ..data.augmentation import augment
 from ..data.sources import Split
 from mnist_nbdev.model.checkpoints import (
@@ -321,16 +328,12 @@ def _prepare(model: DigitNet, train: Split, validation: Split, settings: Setting
 def _identity(
     settings: Settings, train: Split, validation: Split, device: str, precision: str
 ) -> str:
-    decisive = {
-        key: value
-        for key, value in flatten_settings(settings).items()
-        if key.split(".")[0] in ("seed", "augmentation", "model", "training")
-        and key != "training.checkpoint_interval_s"
-    }
+    decisive = select_settings(settings, TRAINING_SETTINGS)
+    del decisive["training.checkpoint_interval_s"]  # how often, not what
+    size = decisive.pop("data.batch_size")
     parts = [part for split in (train, validation) for part in (split.images, split.labels)]
     data = [sha256_bytes(np.ascontiguousarray(part).tobytes()) for part in parts]
     machine = [device, precision, torch.get_num_threads(), torch.__version__]
-    size = settings.data.batch_size
     return sha256_bytes(canonical_json([decisive, size, data, machine]).encode())
 
 # %% ../../nbs/model/03_training.ipynb #35c6a7b1
@@ -368,7 +371,7 @@ def train(
         best_epoch=int(state.best["epoch"]),
         epoch_seconds=seconds,
         images_per_second=round(images / max(time.perf_counter() - began, 1e-9), 1),
-        peak_memory_mb=_peak_memory_mb(parts.device),
+        peak_memory_mb=_device_memory_mb(parts.device),
         device=parts.device,
         precision=parts.precision,
         threads=threads or usable_cores(),
@@ -410,13 +413,10 @@ def _write_history(path: Path, history: list[dict[str, Any]]) -> None:
     write_text(path, "".join(canonical_json(entry, indent=None) for entry in history))
 
 
-def _peak_memory_mb(device: str) -> float:
-    import resource
-
+def _device_memory_mb(device: str) -> float:
     if device == "cuda":
         return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
+    return peak_memory_mb()
 
 # %% ../../nbs/model/03_training.ipynb #2626a31f
 def history_table(

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..base.files import read_json, sha256_bytes
 from ..base.loading import package_folder
-from ..base.settings import Settings, flatten_settings
+from ..base.settings import TRAINING_SETTINGS, Settings, select_settings
 from ..data.sources import source_hashes
 from .environment import code_hash, package_versions
 
@@ -51,7 +51,7 @@ STAGES = {
         ),
         Stage(
             "2_train",
-            ("seed", "data.batch_size", "augmentation", "model", "training"),
+            TRAINING_SETTINGS,
             ("data/dataset.json", "data/split.npz"),
             (
                 "models/checkpoints/",
@@ -121,11 +121,7 @@ def stage_key(
             return None
         inputs |= source
     return {
-        "settings": {
-            key: value
-            for key, value in flatten_settings(settings).items()
-            if key in stage.settings or key.split(".")[0] in stage.settings
-        },
+        "settings": select_settings(settings, stage.settings),
         "inputs": inputs,
         "code": code_hash(),
         "notebook": notebook_code_hash(stage.notebook),
