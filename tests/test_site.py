@@ -99,7 +99,7 @@ ONE_OF_EACH = [
     "search.html",
     "start/overview.html",
     "tutorial/model/03_training.html",
-    "tutorial/cli/00_cli.html",
+    "tutorial/cli/02_runs.html",
     "pipeline/4_evaluate.html",
     "pipeline/report.html",
     "howto/check.html",
