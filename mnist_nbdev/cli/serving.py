@@ -159,15 +159,6 @@ def registry_history(as_json: JsonOption = False) -> None:
         "Noted elsewhere, it shows later that no line up to here was changed or cut off."
     )
 
-# %% ../../nbs/cli/03_serving.ipynb #9ad6ad67
-def _find_classifier(resolved: ResolvedSettings, model: str | None) -> Any:
-    from mnist_nbdev.model.inference import OnnxClassifier
-    from mnist_nbdev.registry.promotion import find_model_file
-
-    settings = resolved.settings
-    path, digest = find_model_file(project_path(settings.paths.artifacts), model)
-    return OnnxClassifier(path, settings.inference.threads, settings.evaluation.device, digest)
-
 # %% ../../nbs/cli/03_serving.ipynb #4ae7a0f6
 @app.command("predict")
 @takes_settings
@@ -178,9 +169,10 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     "Classify image files with the champion, or another model."
+    from mnist_nbdev.registry.promotion import load_classifier
     from mnist_nbdev.model.reading import predict_files
 
-    classifier = _find_classifier(resolved, model)
+    classifier = load_classifier(resolved.settings, model)
     rows = predict_files(classifier, images, resolved.settings.inference)
     if as_json:
         print_json(rows)
@@ -198,10 +190,11 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     "Time the inference of a model on this machine."
-    from mnist_nbdev.runs.environment import processor_name
+    from mnist_nbdev.registry.promotion import load_classifier
     from mnist_nbdev.model.inference import measure_latency
+    from mnist_nbdev.runs.environment import processor_name
 
-    classifier = _find_classifier(resolved, model)
+    classifier = load_classifier(resolved.settings, model)
     found = measure_latency(
         classifier, resolved.settings.evaluation.batch_size, resolved.settings.inference
     )
