@@ -22,7 +22,7 @@ from mnist_nbdev.gate.evaluation import evaluate, load_predictions, read_arrays,
 from mnist_nbdev.gate.release import decide, decision_json
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES, robustness_figures
 from mnist_nbdev.registry.verification import changed_files, verify_run
-from mnist_nbdev.runs.evidence import collect_evidence
+from mnist_nbdev.runs.collector import collect_evidence
 from mnist_nbdev.runs.run import Run, main_metrics, write_manifest
 from mnist_nbdev.runs.stages import STAGES, Stage
 

@@ -14,7 +14,7 @@ from .pipeline import start_run
 from ..gate.release import decide, decision_json
 from ..runs.run import Run
 from ..registry.verification import unequal
-from ..runs.evidence import collect_evidence
+from ..runs.collector import collect_evidence
 
 # %% ../../nbs/execution/04_replay.ipynb #0f3ee44c
 REPLAYED = (

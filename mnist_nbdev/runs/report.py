@@ -25,7 +25,7 @@ from ..data.sources import SOURCES
 from ..gate.evaluation import load_predictions
 from ..gate.evidence import Counts
 from ..gate.release import calibration_interval
-from .evidence import collect_evidence
+from .collector import collect_evidence
 from .run import Run
 from .stages import STAGES
 

@@ -87,7 +87,7 @@ STAGES = {
             ("release_thresholds",),
             ("data/dataset.json", "evaluation/metrics.json", "models/model.onnx"),
             ("decision.json", "release/"),
-            ("mnist_nbdev.runs.evidence", "onnxruntime", "scipy.special"),
+            ("mnist_nbdev.runs.collector", "onnxruntime", "scipy.special"),
             always_runs=True,
         ),
     )
