@@ -33,7 +33,7 @@ from mnist_nbdev.gate.evidence import (
 )
 from ..gate.release import decide, decision_json
 from ..gate.robustness import ROBUSTNESS_TYPES, judge_robustness, robustness_figures
-from .reuse import read_stage_record, write_stage_record
+from .reuse import write_stage_record
 from .run import Run, create_run, main_metrics, write_manifest
 from .stages import STAGES
 
@@ -60,12 +60,17 @@ def recorded_files(
     for stage in run.stages:
         if stage in STAGES and STAGES[stage].always_runs:
             continue
-        name, outputs = f"stages/{stage}.json", {}
-        files[name] = read_stage_record(run, stage) is not None
-        with suppress(PipelineError):
+        name = f"stages/{stage}.json"
+        try:
             outputs = run.record(name)["outputs"]
-        for output, digest in outputs.items():
-            files[output] = run.has(output) and sha256_file(run.path(output)) == digest
+        except PipelineError:
+            files[name] = False
+            continue
+        intact = {
+            output: run.has(output) and sha256_file(run.path(output)) == digest
+            for output, digest in outputs.items()
+        }
+        files |= {name: all(intact.values()), **intact}
     return files
 
 # %% ../../nbs/runs/05_collector.ipynb #4baac780
