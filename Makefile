@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 # LATEST=1 takes the newest packages that settings.ini allows, instead of the tested ones in the lock files.
 LATEST ?=
+# Bytecode is written at the first import: a container's habit of writing none would compile torch at each start.
+unexport PYTHONDONTWRITEBYTECODE
 ARGS ?=
 PORT ?= 8000
 BASE ?= HEAD~1
