@@ -7,7 +7,7 @@ root_doc = "index"
 # Notebooks are shown with the outputs that they have.
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_render_markdown_format = "gfm"
+nb_render_markdown_format = "myst"  # gfm asks for linkify-it-py with myst-parser 4, on Python 3.10
 nb_ipywidgets_js: dict[str, str] = {}  # by default they come from another host
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 4
