@@ -36,7 +36,7 @@ from mnist_nbdev.gate.evidence import (
     count_pairs,
 )
 from mnist_nbdev.gate.release import decide
-from mnist_nbdev.gate.robustness import judge_robustness, robustness_figures
+from mnist_nbdev.gate.robustness import evaluate_robustness, robustness_figures
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, measure_latency, score_images
 from mnist_nbdev.runs.environment import code_hash, package_versions, processor_name
@@ -138,7 +138,7 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
             "probabilities": classifier.predict(dataset.test.images)[1],
             "times_ms": np.array(latency["batch"]["times_ms"], np.float32),
             "size_mb": np.array([(Path(folder) / "model.onnx").stat().st_size / 1e6], np.float32),
-            **judge_robustness(dataset.test.images, classifier.labels),
+            **evaluate_robustness(dataset.test.images, classifier.labels),
         }
 
 

@@ -289,7 +289,7 @@ def registered(tmp: Path, *flags: str) -> object:
     settings, calls = settings_of(*flags), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "promote", lambda *words, **more: calls.append("promoted"))
-        patch.setattr(pipeline, "follow_registry", lambda *words: calls.append("tracked"))
+        patch.setattr(pipeline, "sync_registry", lambda *words: calls.append("tracked"))
         run = Run(tmp / "runs" / "a-run", settings)
         run.save_json("summary.json", {"status": "approved"})
         pipeline.register_run(run)

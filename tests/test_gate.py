@@ -38,10 +38,10 @@ def evidence(wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, spoiled
     found = {
         "slices": np.stack([np.arange(N_IMAGES) % 2 == i % 2 for i in range(2 * len(SLICE_NAMES))]),
         "chosen": CHOSEN,
-        "answers": spoiled_answers(spoiled),
+        "answers": predict_corrupted(spoiled),
     }
     no_champion = champion_wrong is None
-    corrupted = [spoiled_answers(spoiled), None if no_champion else spoiled_answers(0.1)]
+    corrupted = [predict_corrupted(spoiled), None if no_champion else predict_corrupted(0.1)]
     whole = {
         "classes": count_classes(LABELS, said),
         "slices": robustness_figures(found, LABELS, said)["slices"],
@@ -58,7 +58,7 @@ def evidence(wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, spoiled
     return Evidence(**{**whole, **changed})
 
 
-def spoiled_answers(share):
+def predict_corrupted(share):
     "Wrong on this share of the spoiled images, whatever was done to them."
     wrong = np.arange(len(CHOSEN)) % 1000 < 1000 * share
     row = np.where(wrong, (SPOILED_LABELS + 1) % 10, SPOILED_LABELS).astype(np.uint8)

@@ -32,9 +32,9 @@ from mnist_nbdev.registry.journal import (
 )
 from mnist_nbdev.registry.mlflow import (
     MODEL_NAME,
-    follow_registry,
     mlflow_client,
     sync_aliases,
+    sync_registry,
     track_run,
 )
 from mnist_nbdev.registry.promotion import champion_model, promote, rollback
@@ -456,12 +456,12 @@ def test_a_server_that_does_not_answer_costs_a_warning_not_the_release(
     release_some(artifacts, 2)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(logging.getLogger("mnist_nbdev"), "propagate", True)
-    assert follow_registry(artifacts, [Run(artifacts / "runs" / "second")]) == {}
+    assert sync_registry(artifacts, [Run(artifacts / "runs" / "second")]) == {}
     assert "MLflow could not follow" in caplog.text
     assert "registry list --sync" in caplog.text
     assert champion(artifacts).run == "second"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert follow_registry(artifacts).keys() == {"champion", "previous"}
+    assert sync_registry(artifacts).keys() == {"champion", "previous"}
 
 
 @pytest.mark.integration

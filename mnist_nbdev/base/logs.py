@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TextIO
 
-from .files import PipelineError, exclusive_lock, explain_refusal
+from .files import PipelineError, exclusive_lock, explain_os_error
 from .loading import project_path
 from .settings import LoggingSettings
 
@@ -88,7 +88,7 @@ def rotate_log(
             older = path.with_name(f"{path.name}.{number}")
             newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
             if newer.is_file():
-                with explain_refusal(f"Cannot rotate the log {path}"):
+                with explain_os_error(f"Cannot rotate the log {path}"):
                     os.replace(newer, older)
 
 # %% ../../nbs/base/05_logs.ipynb #98f40f6a

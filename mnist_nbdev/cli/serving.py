@@ -48,13 +48,13 @@ def registry_list(
 ) -> None:
     "The champion, and the releases that rollbacks would lead to."
     from mnist_nbdev.registry.journal import read_journal, standing_releases
-    from mnist_nbdev.registry.mlflow import follow_registry
+    from mnist_nbdev.registry.mlflow import sync_registry
 
     artifacts = _artifacts()
     standing = standing_releases(read_journal(artifacts))[::-1]
     if sync:
         start_logging(resolve_settings().settings.logging)
-        follow_registry(artifacts)
+        sync_registry(artifacts)
     if as_json:
         print_json([asdict(release) for release in standing])
         return
@@ -107,10 +107,10 @@ def registry_promote(
 
 
 def _say_release(artifacts: Path, release: Any, as_json: bool) -> None:
-    from mnist_nbdev.registry.mlflow import follow_registry
+    from mnist_nbdev.registry.mlflow import sync_registry
 
     start_logging(resolve_settings().settings.logging)
-    aliases = follow_registry(artifacts)
+    aliases = sync_registry(artifacts)
     if as_json:
         print_json({**asdict(release), "aliases": aliases})
     say(

@@ -39,7 +39,7 @@ from mnist_nbdev.base.files import (
     read_sealed_json,
     sha256_bytes,
     sha256_file,
-    sweep_temp_files,
+    remove_temp_files,
     write_bytes,
     write_sealed_json,
 )
@@ -292,7 +292,7 @@ def fetch_mnist(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(folder / ".download.lock", f"The folder {folder}", wait_s=600):
-                sweep_temp_files(folder)
+                remove_temp_files(folder)
                 for file in files:
                     if file.name in _missing(folder, names):
                         _fetch_file(file, folder, settings)

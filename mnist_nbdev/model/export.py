@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.files import atomic_path, explain_refusal
+from ..base.files import atomic_path, explain_os_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,5 +148,5 @@ def export_onnx(
         producer_name="mnist-nbdev",
     )
     onnx.checker.check_model(proto, full_check=True)
-    with explain_refusal(f"Cannot write {path}"), atomic_path(path) as temp:
+    with explain_os_error(f"Cannot write {path}"), atomic_path(path) as temp:
         temp.write_bytes(proto.SerializeToString(deterministic=True))

@@ -54,7 +54,7 @@ from .network import DigitNet
 from mnist_nbdev.model.optimization import (
     Schedule,
     WeightAverage,
-    loss_of,
+    training_loss,
     make_optimizer,
     resolve_device,
     resolve_precision,
@@ -121,7 +121,7 @@ def train_step(
     changed = changed.to(memory_format=torch.channels_last)
     with _autocast(parts.device, parts.precision):
         logits = parts.model(changed)
-    loss = loss_of(logits, labels, training)
+    loss = training_loss(logits, labels, training)
     parts.optimizer.zero_grad(set_to_none=True)
     parts.scaler.scale(loss).backward()
     if training.gradient_clip_norm is not None:

@@ -21,11 +21,11 @@ from mnist_nbdev.base.files import (
     PipelineError,
     UsageError,
     canonical_json,
-    explain_refusal,
+    explain_os_error,
     read_sealed_json,
     safe_name,
     sha256_bytes,
-    sweep_temp_files,
+    remove_temp_files,
     write_sealed_json,
 )
 from ..base.logs import get_logger
@@ -201,9 +201,9 @@ def append_release(
 ) -> None:
     "Write a line, then the head. Only for those who hold the registry's lock."
     folder = Path(artifacts) / "registry"
-    with explain_refusal(f"Nothing was released, for {folder / JOURNAL} cannot be written"):
+    with explain_os_error(f"Nothing was released, for {folder / JOURNAL} cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-        sweep_temp_files(folder)
+        remove_temp_files(folder)
         complete = _journal_bytes(folder).rfind(b"\n") + 1
         with open(folder / JOURNAL, "ab", buffering=0) as journal:
             journal.truncate(complete)

@@ -32,7 +32,7 @@ from mnist_nbdev.gate.evidence import (
     count_pairs,
 )
 from ..gate.release import decide, decision_json
-from ..gate.robustness import ROBUSTNESS_TYPES, judge_robustness, robustness_figures
+from ..gate.robustness import ROBUSTNESS_TYPES, evaluate_robustness, robustness_figures
 from .reuse import write_stage_record
 from .run import Run, create_run, main_metrics, write_manifest
 from .stages import STAGES
@@ -159,7 +159,7 @@ def example_run(
     write_text(run.path("models/model.onnx"), "weights")
     save_predictions(run.path("evaluation/predictions.npz"), labels, probabilities)
     run.save_json("evaluation/metrics.json", evaluate(labels, probabilities, settings.evaluation))
-    found = judge_robustness(images, lambda spoiled: labels[: len(spoiled)])
+    found = evaluate_robustness(images, lambda spoiled: labels[: len(spoiled)])
     found["answers"] = np.broadcast_to(labels[found["chosen"]], found["answers"].shape).copy()
     write_arrays(run.path("evaluation/robustness.npz"), found)
     run.save_json("evaluation/robustness.json", robustness_figures(found, labels, said))

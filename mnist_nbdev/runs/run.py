@@ -24,7 +24,7 @@ from mnist_nbdev.base.files import (
     atomic_path,
     copy_file,
     exclusive_lock,
-    explain_refusal,
+    explain_os_error,
     path_inside,
     read_json,
     read_sealed_json,
@@ -32,7 +32,7 @@ from mnist_nbdev.base.files import (
     safe_name,
     sha256_bytes,
     sha256_file,
-    sweep_temp_files,
+    remove_temp_files,
     write_json,
     write_sealed_json,
     write_text,
@@ -149,7 +149,7 @@ class Run:
         from IPython.display import Image
 
         path = self.path(name)
-        with explain_refusal(f"Cannot write {path}"), atomic_path(path) as temp:
+        with explain_os_error(f"Cannot write {path}"), atomic_path(path) as temp:
             figure.savefig(temp, format="png", dpi=150, metadata={"Software": None})
         width = round(figure.get_figwidth() * 96)  # as large as its inches, whatever its pixels
         return Image(path.read_bytes(), format="png", width=width, alt=alt)
@@ -187,7 +187,7 @@ def create_run(
                 f"There is a run {run.name} already. Choose another --run-id, "
                 f"or go on with it: --resume {run.name}."
             )
-        sweep_temp_files(folder)
+        remove_temp_files(folder)
         for file in ("model.json", "model.safetensors") if model else ():
             copy_file(Path(model or "") / file, run.path(f"models/{file}"))
         text = settings_yaml(resolved.settings)

@@ -21,7 +21,7 @@ from mnist_nbdev.model.inference import OnnxClassifier
 from mnist_nbdev.model.network import load_model
 from mnist_nbdev.registry.journal import read_journal
 from mnist_nbdev.registry.promotion import champion_model, promote
-from mnist_nbdev.runs.ledger import record_look
+from mnist_nbdev.runs.ledger import record_evaluation
 from mnist_nbdev.runs.reuse import read_stage_record
 from mnist_nbdev.runs.run import Run, check_against_manifest
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     ended = call("run", *QUICK, *often, "--run-id", "a", folder=folder)
     assert ended.code == 3, ended.err
     artifacts = folder / "artifacts"
-    record_look(artifacts, "images", "model", "a")
+    record_evaluation(artifacts, "images", "model", "a")
     other = artifacts / "runs" / "b"
     (other / "models").mkdir(parents=True)
     (other / "models/model.onnx").write_bytes(b"weights")
@@ -92,7 +92,7 @@ READERS = {
     "../../registry/journal.jsonl": lambda run: read_journal(run.parent.parent),
     "../../registry/head.json": lambda run: read_journal(run.parent.parent),
     "../../runs/b/models/model.onnx": lambda run: sha256_file(champion_model(run.parent.parent)),
-    "../../looks.jsonl": lambda run: record_look(run.parent.parent, "images", "model", "a"),
+    "../../looks.jsonl": lambda run: record_evaluation(run.parent.parent, "images", "model", "a"),
 }
 
 

@@ -19,8 +19,8 @@ from mnist_nbdev.base.files import (
     copy_file,
     exclusive_lock,
     read_sealed_json,
+    remove_temp_files,
     replace_link,
-    sweep_temp_files,
     write_json,
     write_sealed_json,
     write_text,
@@ -32,7 +32,7 @@ from mnist_nbdev.model.network import build_model, load_model, save_model
 from mnist_nbdev.registry.journal import champion
 from mnist_nbdev.registry.promotion import promote
 from mnist_nbdev.registry.verification import changed_files
-from mnist_nbdev.runs.ledger import record_look
+from mnist_nbdev.runs.ledger import record_evaluation
 from mnist_nbdev.runs.reuse import read_stage_record, write_stage_record
 from mnist_nbdev.runs.run import Run, create_run, list_runs, write_manifest
 from mnist_nbdev.runs.stages import STAGES
@@ -150,10 +150,10 @@ class Looks:
     "The ledger of looks at the test images."
 
     def before(self, folder):
-        record_look(folder, "images", "first", "a-run")
+        record_evaluation(folder, "images", "first", "a-run")
 
     def act(self, folder):
-        record_look(folder, "images", "second", "a-run")
+        record_evaluation(folder, "images", "second", "a-run")
 
     def state(self, folder):
         return ("before", "after")[len((folder / "looks.jsonl").read_text().splitlines()) - 1]
@@ -167,7 +167,7 @@ class Manifest:
         write_text(folder / "run/b.txt", "b")
 
     def act(self, folder):
-        sweep_temp_files(folder / "run")
+        remove_temp_files(folder / "run")
         write_manifest(Run(folder / "run"))
 
     def state(self, folder):
@@ -297,7 +297,7 @@ def try_again(story, folder) -> str:
         story.act(folder)
     except PipelineError as error:
         return f"the second try failed: {error}"
-    sweep_temp_files(folder)
+    remove_temp_files(folder)
     if story.state(folder) != "after":
         return f"after the second try: {story.state(folder)}"
     left = [path.name for path in folder.rglob(".tmp-*") if path.is_file()]
