@@ -1,7 +1,7 @@
 # Four images from one file:
-#   docker build --target production  -t mnist-mlops:prod .   predicts with a released model, rechecks runs; no torch
+#   docker build --target production  -t mnist-mlops:prod .   predicts with a released model, verifies runs; no torch
 #   docker build --target training    -t mnist-mlops:train .  the whole pipeline
-#   docker build --target evaluation  -t mnist-mlops:eval .   the same packages; judges a trained model
+#   docker build --target evaluation  -t mnist-mlops:eval .   the same packages; evaluates a trained model
 #   docker build --target development -t mnist-mlops:dev .    JupyterLab on the project folder
 # All packages come from the lock files, each checked against its hash. torch's CPU wheels, a tenth of the size,
 # have other hashes than PyPI's: --build-arg TORCH_INDEX=URL trusts that index for torch alone.
@@ -19,9 +19,9 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 \
     && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/*
 WORKDIR /app
-# Usually mounted. Whoever runs the container, under whatever number, may write into them.
+# Usually mounted. Any user id may write to them.
 RUN mkdir artifacts data logs && chown 1000:1000 . artifacts data logs && chmod 1777 . artifacts data logs
-# There is no home: what packages keep for themselves goes where everything is temporary.
+# There is no home directory: caches and settings of packages go to a temporary folder.
 ENV HOME=/tmp
 
 FROM base AS build
@@ -35,7 +35,7 @@ COPY *.lock .ci/install /src/
 FROM build AS build-production
 RUN /src/install /opt/venv/bin/python /src/requirements-production.lock
 COPY . /src
-# Nobody installs or tests packages there.
+# The production image neither installs nor tests packages.
 RUN pip install --no-deps --no-build-isolation /src \
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
     && pip uninstall -y --quiet setuptools pip
@@ -49,7 +49,7 @@ RUN pip install --no-deps --no-build-isolation /src
 FROM build AS build-development
 ARG TORCH_INDEX=""
 RUN /src/install /opt/venv/bin/python /src/requirements-development.lock
-# In place: the package is the project folder, which is usually mounted there.
+# Editable: the package is the project folder, which is usually mounted there.
 COPY . /app
 RUN pip install --no-deps --no-build-isolation --editable /app
 
@@ -61,8 +61,8 @@ HEALTHCHECK --interval=60s --timeout=20s CMD ["mnist-nbdev", "config", "show", "
 ENTRYPOINT ["mnist-nbdev"]
 CMD ["--help"]
 
-# A mounted folder belongs to whoever made it. The entrypoint begins as root, which may write into any, and gives
-# itself up for that owner before anything runs.
+# A mounted folder may have any owner. The entrypoint starts as root and switches to that owner before it runs the
+# command.
 FROM base AS training
 COPY --from=build-training /opt/venv /opt/venv
 COPY --chmod=755 docs/docker-entrypoint /usr/local/bin/docker-entrypoint
@@ -75,7 +75,7 @@ FROM training AS evaluation
 CMD ["run", "--exit-zero", "--mode", "evaluate"]
 
 FROM base AS development
-# The notebooks' filters and merges are git's; make runs what CI runs.
+# git filters and merges the notebooks; make runs the checks of CI.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends git make \
@@ -87,5 +87,5 @@ EXPOSE 8888
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8888/api')"]
 ENTRYPOINT ["docker-entrypoint", "/app"]
-# The token is JUPYTER_TOKEN, or a new one, which the log shows. Root is who runs a rootless engine, outside.
+# The token is JUPYTER_TOKEN, or a generated one that the log shows. In a rootless engine, root is the host's user.
 CMD ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", "--allow-root", "--ServerApp.root_dir=/app"]

@@ -1,8 +1,8 @@
-"""A run as a job's summary on GitHub: decision, checks, model card; and the trend of past runs.
+"""Print the summary of a run for a GitHub job: decision, checks, model card, trend of past runs.
 
     .ci/summary.py RUN_FOLDER [TREND.jsonl]
 
-The trend file gets a line for this run, and its last thirty are shown.
+A line for this run is appended to the trend file, and the last thirty lines are shown.
 """
 
 import json
@@ -15,7 +15,7 @@ from mnist_nbdev.runs.run import Run
 
 
 def chart(title: str, values: list[float], unit: str = "%") -> str:
-    "A line that GitHub draws; shares are shown in percent."
+    "Return a line chart in Mermaid, which GitHub draws; fractions are shown in percent."
     scale = 100 if unit == "%" else 1
     line = ", ".join(f"{scale * value:.3f}" for value in values)
     return (
@@ -25,15 +25,15 @@ def chart(title: str, values: list[float], unit: str = "%") -> str:
 
 
 def show_trend(trend: Path, summary: dict[str, Any]) -> None:
-    "Add a run to those of before, and show the last ones."
+    "Append a run to the trend file and print the last runs."
     line = {
         "run": summary["run_id"],
         "status": summary["status"],
         "accuracy": summary["metrics"]["accuracy"],
         "training_s": summary["seconds"].get("2_train"),
     }
-    known = trend.read_text(encoding="utf-8") if trend.exists() else ""
-    trend.write_text(known + json.dumps(line) + "\n", encoding="utf-8")
+    earlier = trend.read_text(encoding="utf-8") if trend.exists() else ""
+    trend.write_text(earlier + json.dumps(line) + "\n", encoding="utf-8")
     lines = trend.read_text(encoding="utf-8").splitlines()[-30:]
     runs = [json.loads(text) for text in lines]
     print("\n## The last runs\n")

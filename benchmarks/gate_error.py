@@ -1,13 +1,14 @@
 """How often the gate is wrong, measured on models that may ship and on models that must not.
 
-Each model is really trained and exported, and judged by the checks that a run is judged by. Then a
-thousand test sets are drawn from the real one, with replacement, and it is judged on each.
+Each model is really trained and exported, and evaluated by the checks of a run. Then test sets are
+resampled from the real one, with replacement, a thousand in all for the good models, and the checks
+are repeated on each.
 
-    make gate-error                      all of it, half an hour on two cores; goes on where it was
-    make gate-error ARGS="--draws 100"   fewer drawn test sets
+    make gate-error                      all of it, half an hour on two cores; resumes
+    make gate-error ARGS="--draws 100"   fewer resampled test sets
 
-Figures go to results/gate-error.json and .md; answers that were computed once are kept in
-artifacts/gate-error, under the hash of what they depend on.
+Figures go to results/gate-error.json and .md; predictions are cached in artifacts/gate-error, under
+the hash of what they depend on.
 """
 
 import argparse
@@ -44,63 +45,64 @@ from mnist_nbdev.runs.environment import code_hash, package_versions, processor_
 RESULTS = Path(__file__).parent / "results"
 N_TEST = SOURCES["mnist"].n_test
 DATA = {"source": "mnist", "verified": True, "n_test_images": N_TEST, "n_models": 1}
+SAMPLE = DATA | {"source": "sample", "n_test_images": 500}
 FILES = {"models/model.onnx": True, "evaluation/predictions.npz": True}
 SAMPLED = {"accuracy", "class_recall", "slices", "calibration", "champion", "corruptions"}
 
 
 class Case(NamedTuple):
-    "A model, and what was done to it."
+    "A model, and its defect."
 
     name: str
-    meant_for: str  # the check that has to stop it; "": it may ship
-    flags: tuple[str, ...] = ()  # settings besides the default preset's
-    spoil_labels: tuple[float, int, int] | None = None  # share, from class, to class; -1: any
-    without: int | None = None  # a class that the training never sees
-    damage: float = 0.0  # share of the weights whose sign is turned after training
-    pixel_mean: float | None = None  # of the exported model, when it is not the trained one's
-    times_of: tuple[int, ...] = ()  # channels of the net whose times are taken
+    meant_for: str  # the check meant to stop it; "": it may ship
+    flags: tuple[str, ...] = ()  # settings that differ from the default preset
+    wrong_labels: tuple[float, int, int] | None = None  # fraction, from, to class; -1: any
+    without: int | None = None  # a class missing from the training images
+    damage: float = 0.0  # fraction of weights whose sign is flipped after training
+    pixel_mean: float | None = None  # of the exported model; None: that of the trained one
+    times_of: tuple[int, ...] = ()  # channels of another network, used for the batch times
 
 
 HASTY = ("training.epochs=1", "training.learning_rate=0.0003")
-# The margins of the thresholds were chosen by what models of the seeds 0 to 9 and 100 do to each
-# other; the rates are measured on models that had no part in it.
+# The margins were chosen on models of the seeds 0 to 9 and 100, by how much they differ from each
+# other; the rates are measured on models that played no part in it.
 FIRST_SEED = 200
 GOOD = [Case("default preset", "")]
 BAD = [
     Case("one epoch at a tenth of the learning rate", "accuracy", HASTY),
     *(
-        Case(f"{share:.0%} of all labels wrong", "calibration", (), (share, -1, -1))
-        for share in (0.02, 0.05, 0.1, 0.2, 0.4)
+        Case(f"{fraction:.0%} of all labels wrong", "calibration", (), (fraction, -1, -1))
+        for fraction in (0.02, 0.05, 0.1, 0.2, 0.4)
     ),
-    Case("never saw a 7", "class_recall", (), None, 7),
+    Case("trained without 7s", "class_recall", (), None, 7),
     Case("half of the 9s labelled 4", "champion", (), (0.5, 9, 4)),
-    Case("exported with another pixel mean", "accuracy", pixel_mean=0.9),
-    Case("three in a hundred weights with the wrong sign", "champion", damage=0.03),
-    Case("times of a net 25 times as large", "inference_time", times_of=(160, 320, 640)),
+    Case("exported with a wrong pixel mean", "accuracy", pixel_mean=0.9),
+    Case("3% of the weights with the wrong sign", "champion", damage=0.03),
+    Case("times of a network 25 times as large", "inference_time", times_of=(160, 320, 640)),
 ]
-OTHERS = [  # a good model whose evidence is not
-    ("judged on the sample", "data", {"data": DATA | {"source": "sample", "n_test_images": 500}}),
+OTHERS = [  # a good model with bad evidence
+    ("evaluated on the sample", "data", {"data": SAMPLE}),
     ("files not verified", "data", {"data": DATA | {"verified": False}}),
-    ("model.onnx changed since", "evidence", {"files": FILES | {"models/model.onnx": False}}),
+    ("model.onnx changed afterwards", "evidence", {"files": FILES | {"models/model.onnx": False}}),
     ("no times", "inference_time", {"batch_times_ms": None}),
-    ("no answers to spoiled images", "corruptions", {"corruptions": None}),
+    ("no predictions for corrupted images", "corruptions", {"corruptions": None}),
 ]
 
 
-def spoilt(split: Split, case: Case, draws: np.random.Generator) -> Split:
+def with_defect(split: Split, case: Case, draws: np.random.Generator) -> Split:
     images, labels = split.images, split.labels.copy()
-    if case.spoil_labels:
-        share, before, after = case.spoil_labels
-        hit = (draws.random(len(labels)) < share) & ((labels == before) | (before < 0))
-        others = (labels + draws.integers(1, 10, len(labels))) % 10
-        labels[hit] = others[hit] if after < 0 else after
+    if case.wrong_labels:
+        fraction, before, after = case.wrong_labels
+        changed = (draws.random(len(labels)) < fraction) & ((labels == before) | (before < 0))
+        random_labels = (labels + draws.integers(1, 10, len(labels))) % 10
+        labels[changed] = random_labels[changed] if after < 0 else after
     if case.without is not None:
         images, labels = images[labels != case.without], labels[labels != case.without]
     return Split(images, labels.astype(np.uint8))
 
 
-def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]:
-    "Train, fit the temperature, export, and ask: what stages 2 to 4 do."
+def compute_predictions(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]:
+    "Train, fit the temperature, export and predict, as stages 2 to 4 do."
     import torch
 
     from mnist_nbdev.model.network import build_model
@@ -109,7 +111,7 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
     settings = resolve_settings(environment={}, flags=[f"seed={seed}", *case.flags]).settings
     draws = np.random.default_rng(seed)
     training, validation = (
-        spoilt(part, case, draws) for part in (dataset.train, dataset.validation)
+        with_defect(part, case, draws) for part in (dataset.train, dataset.validation)
     )
     model = build_model(settings.model, seed)
     with TemporaryDirectory() as folder:
@@ -121,18 +123,18 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
                 if case.damage and weights.ndim > 1:
                     weights[torch.rand(weights.shape) < case.damage] *= -1
         if case.pixel_mean is not None:
-            other = settings.model.model_copy(update={"pixel_mean": case.pixel_mean})
-            weights, model = model.state_dict(), build_model(other, seed)
+            changed = settings.model.model_copy(update={"pixel_mean": case.pixel_mean})
+            weights, model = model.state_dict(), build_model(changed, seed)
             model.load_state_dict(weights)
         export_onnx(model, Path(folder) / "model.onnx", temperature)
         classifier = OnnxClassifier(Path(folder) / "model.onnx", settings.inference.threads)
-        times = classifier
+        timed = classifier
         if case.times_of:
             large = settings.model.model_copy(update={"conv_channels": list(case.times_of)})
             export_onnx(build_model(large, seed), Path(folder) / "large.onnx")
-            times = OnnxClassifier(Path(folder) / "large.onnx", settings.inference.threads)
+            timed = OnnxClassifier(Path(folder) / "large.onnx", settings.inference.threads)
 
-        latency = measure_latency(times, settings.evaluation.batch_size, settings.inference)
+        latency = measure_latency(timed, settings.evaluation.batch_size, settings.inference)
         return {
             "labels": dataset.test.labels,
             "probabilities": classifier.predict(dataset.test.images)[1],
@@ -142,7 +144,7 @@ def make_answers(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarra
         }
 
 
-DECISIVE = (  # the modules that a model's answers rest on
+DECISIVE = (  # the modules that a model's predictions depend on
     *("data/sources", "data/corruptions", "data/augmentation", "model/network"),
     *("model/optimization", "model/checkpoints", "model/training", "model/export"),
     *("model/inference", "gate/evaluation", "gate/robustness"),
@@ -153,48 +155,49 @@ TYPES = {
 }
 
 
-def answers_of(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]:
-    "As made, or as kept from an earlier call with the same code, packages and settings."
+def predictions_of(case: Case, seed: int, dataset: Dataset) -> dict[str, np.ndarray]:
+    "Compute predictions, or read those of an earlier call with the same code and settings."
     package = Path(mnist_nbdev.__file__).parent
     code = [sha256_file(package / f"{name}.py") for name in DECISIVE]
     settings = resolve_settings(environment={}).settings
     sections = {"augmentation", "model", "training", "inference", "evaluation"}
     decisive = settings.model_dump(mode="json", include=sections)
-    about = [case, seed, code, decisive, package_versions(), processor_name()]
-    digest = sha256_bytes(canonical_json(json.loads(json.dumps(about))).encode())
+    inputs = [case, seed, code, decisive, package_versions(), processor_name()]
+    digest = sha256_bytes(canonical_json(json.loads(json.dumps(inputs))).encode())
     path = project_path("artifacts/gate-error") / f"{digest[:24]}.npz"
     if not path.is_file():
         began = time.perf_counter()
-        write_arrays(path, make_answers(case, seed, dataset))
+        write_arrays(path, compute_predictions(case, seed, dataset))
         print(f"{case.name}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     return read_arrays(path, TYPES)
 
 
-def drawn(model: dict[str, np.ndarray], champion: dict[str, np.ndarray], draws: Any) -> Any:
-    "Both models on the same test set, drawn from the real one with replacement."
+def resampled(model: dict[str, np.ndarray], champion: dict[str, np.ndarray], draws: Any) -> Any:
+    "Draw one test set from the real one, with replacement, for both models."
     n_images = len(model["labels"])
     picked = draws.integers(0, n_images, n_images)
     column = np.full(n_images, -1)
     column[model["chosen"]] = np.arange(len(model["chosen"]))
-    places = np.flatnonzero(column[picked] >= 0)  # where an image stands that was spoiled too
+    places = np.flatnonzero(column[picked] >= 0)  # drawn images that were also corrupted
     return tuple(
-        answers
+        arrays
         | {
-            "labels": answers["labels"][picked],
-            "probabilities": answers["probabilities"][picked],
-            "slices": answers["slices"][:, picked],
+            "labels": arrays["labels"][picked],
+            "probabilities": arrays["probabilities"][picked],
+            "slices": arrays["slices"][:, picked],
             "chosen": places.astype(np.uint32),
-            "answers": answers["answers"][:, column[picked][places]],
-            "times_ms": draws.choice(answers["times_ms"], len(answers["times_ms"])),
+            "answers": arrays["answers"][:, column[picked][places]],
+            "times_ms": draws.choice(arrays["times_ms"], len(arrays["times_ms"])),
         }
-        for answers in (model, champion)
+        for arrays in (model, champion)
     )
 
 
-def judge(model: Any, champion: Any, settings: Settings, **changed: Any) -> list[str]:
-    "The checks that do not pass."
+def stopped_by(model: Any, champion: Any, settings: Settings, **changed: Any) -> list[str]:
+    "List the checks that do not pass."
     labels, probabilities = model["labels"], model["probabilities"]
-    predictions, theirs = probabilities.argmax(1), champion["probabilities"].argmax(1)
+    predictions = probabilities.argmax(1)
+    champion_predictions = champion["probabilities"].argmax(1)
     corrupted = labels[model["chosen"]], model["answers"], champion["answers"]
     evidence = {
         "classes": count_classes(labels, predictions),
@@ -202,7 +205,10 @@ def judge(model: Any, champion: Any, settings: Settings, **changed: Any) -> list
         "calibration": calibration_sample(
             labels, probabilities, settings.evaluation.calibration_bins
         ),
-        "champion": {"run": "the champion", "classes": count_pairs(labels, theirs, predictions)},
+        "champion": {
+            "run": "the champion",
+            "classes": count_pairs(labels, champion_predictions, predictions),
+        },
         "corruptions": corruption_sample(*corrupted),
         "batch_times_ms": tuple(model["times_ms"].tolist()),
         "model_size_bytes": round(1e6 * float(model["size_mb"][0])),
@@ -214,7 +220,7 @@ def judge(model: Any, champion: Any, settings: Settings, **changed: Any) -> list
 
 
 def half(model: Any, picked: Any) -> Any:
-    "A model's answers to some of the images."
+    "Select a model's predictions for some of the images."
     column = np.full(len(model["labels"]), -1)
     column[model["chosen"]] = np.arange(len(model["chosen"]))
     places = np.flatnonzero(column[picked] >= 0)
@@ -236,51 +242,57 @@ def measured(
     name: str, model: Any, champion: Any, settings: Settings, n_draws: int
 ) -> dict[str, Any]:
     draws = np.random.default_rng(0)
-    stopped = [judge(*drawn(model, champion, draws), settings) for _ in range(n_draws)]
+    stopped = [stopped_by(*resampled(model, champion, draws), settings) for _ in range(n_draws)]
     by_check = Counter(check for checks in stopped for check in checks)
     return {
         "model": name,
         "accuracy": float((model["probabilities"].argmax(1) == model["labels"]).mean()),
-        "stopped_by": judge(model, champion, settings),
+        "stopped_by": stopped_by(model, champion, settings),
         "rejected": rate(sum(bool(checks) for checks in stopped), n_draws),
         "by_check": dict(by_check.most_common()),
     }
 
 
 def flips(model: Any, champion: Any, settings: Settings, n_halves: int) -> dict[str, Any]:
-    "How often two halves of the test set lead to different decisions."
+    "Count how often two halves of the test set lead to different decisions."
     draws, differing = np.random.default_rng(1), 0
     for _ in range(n_halves):
         order = draws.permutation(len(model["labels"]))
         verdicts = set()
         for picked in (order[: len(order) // 2], order[len(order) // 2 :]):
-            stopped = judge(half(model, picked), half(champion, picked), settings)
-            verdicts.add(bool(SAMPLED & set(stopped)))  # half a test set is never the whole one
+            stopped = stopped_by(half(model, picked), half(champion, picked), settings)
+            verdicts.add(bool(SAMPLED & set(stopped)))  # the other checks need the whole test set
         differing += len(verdicts) > 1
     return rate(differing, n_halves)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--draws", type=int, default=1000, help="test sets drawn for each model")
-    parser.add_argument("--seeds", type=int, default=20, help="good models, the champion besides")
-    words = parser.parse_args()
+    parser.add_argument(
+        "--draws", type=int, default=1000, help="resampled test sets of all good models together"
+    )
+    parser.add_argument("--seeds", type=int, default=20, help="good models besides the champion")
+    arguments = parser.parse_args()
     settings = resolve_settings(flags=["data.source=mnist"]).settings
     dataset = load_dataset(settings.data, seed=0)
-    champion = answers_of(GOOD[0], FIRST_SEED, dataset)
+    champion = predictions_of(GOOD[0], FIRST_SEED, dataset)
     good = []
-    for seed in range(FIRST_SEED + 1, FIRST_SEED + 1 + words.seeds):
-        model = answers_of(GOOD[0], seed, dataset)
+    for seed in range(FIRST_SEED + 1, FIRST_SEED + 1 + arguments.seeds):
+        model = predictions_of(GOOD[0], seed, dataset)
         name = f"default preset, seed {seed}"
-        good.append(measured(name, model, champion, settings, words.draws // words.seeds))
+        good.append(measured(name, model, champion, settings, arguments.draws // arguments.seeds))
     bad = []
     for case in BAD:
-        model = answers_of(case, 0, dataset)
-        found = measured(case.name, model, champion, settings, words.draws // 10)
-        bad.append(found | {"meant_for": case.meant_for})
-    one = answers_of(GOOD[0], FIRST_SEED + 1, dataset)
+        model = predictions_of(case, 0, dataset)
+        row = measured(case.name, model, champion, settings, arguments.draws // 10)
+        bad.append(row | {"meant_for": case.meant_for})
+    example = predictions_of(GOOD[0], FIRST_SEED + 1, dataset)
     others = [
-        {"model": name, "meant_for": check, "stopped_by": judge(one, champion, settings, **part)}
+        {
+            "model": name,
+            "meant_for": check,
+            "stopped_by": stopped_by(example, champion, settings, **part),
+        }
         for name, check, part in OTHERS
     ]
     rejected = sum(row["rejected"]["count"] for row in good)
@@ -293,7 +305,7 @@ def main() -> None:
         "good": good,
         "good_models_rejected": rate(sum(bool(row["stopped_by"]) for row in good), len(good)),
         "good_draws_rejected": rate(rejected, sum(row["rejected"]["of"] for row in good)),
-        "flips": flips(one, champion, settings, max(words.draws // 10, 10)),
+        "flips": flips(example, champion, settings, max(arguments.draws // 10, 10)),
         "bad": bad,
         "others": others,
     }
@@ -303,21 +315,21 @@ def main() -> None:
 
 
 def percent(part: dict[str, Any]) -> str:
-    share = part["count"] / part["of"]
-    return f"{share:.1%} ({part['lower']:.1%} to {part['upper']:.1%}; {part['of']:,})"
+    fraction = part["count"] / part["of"]
+    return f"{fraction:.1%} ({part['lower']:.1%} to {part['upper']:.1%}; {part['of']:,})"
 
 
 def table(result: dict[str, Any]) -> str:
     lines = [
         "| models that may ship | rejected |",
         "| --- | --- |",
-        f"| {len(result['good'])} trained anew, on the test set "
+        f"| {len(result['good'])} trained models, on the test set "
         f"| {percent(result['good_models_rejected'])} |",
-        f"| the same, on drawn test sets | {percent(result['good_draws_rejected'])} |",
+        f"| the same, on resampled test sets | {percent(result['good_draws_rejected'])} |",
         f"| one of them, two halves of the test set disagree | {percent(result['flips'])} |",
         "",
         "| models that must not ship | accuracy | meant to stop it | stopped by | rejected on "
-        "drawn test sets |",
+        "resampled test sets |",
         "| --- | ---: | --- | --- | --- |",
     ]
     for row in result["bad"]:

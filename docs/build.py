@@ -1,8 +1,8 @@
-"""The site: `make docs` writes it to _docs/html; `make docs-serve` shows it.
+"""Build the site: `make docs` writes it to _docs/html; `make docs-serve` serves it.
 
-Tutorial and reference are made from the notebooks and the modules, the pipeline's pages from a run:
-`artifacts/latest`, or the one that `--run` names. Nothing is executed, but for that run where there
-is none. What stands in docs/*/*.md is written by hand.
+Tutorial and reference are generated from the notebooks and the modules, the pipeline's pages from a
+run: `artifacts/latest`, or the one that `--run` names. Nothing is executed, except a run if there
+is none. The pages in docs/*/*.md are written by hand.
 """
 
 import argparse
@@ -37,7 +37,7 @@ WRITTEN = [
     "_static",
     "conf.py",
 ]
-# Notebooks without a number: pages about the project rather than parts of the library.
+# Notebooks without a number are pages about the project, not parts of the library.
 PLACES = {
     "index": ("start/overview.ipynb", "The project on one page"),
     "ladder": ("explanation/ladder.ipynb", ""),
@@ -47,12 +47,12 @@ PLACES = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, help="folder of the run that the site shows")
-    parser.add_argument("--site", type=Path, default=ROOT / "_docs", help="where it is written")
-    given = parser.parse_args()
-    run = given.run or latest_run()
-    source, html = given.site / "source", given.site / "html"
-    shutil.rmtree(given.site, ignore_errors=True)
+    parser.add_argument("--run", type=Path, help="folder of the run to show")
+    parser.add_argument("--site", type=Path, default=ROOT / "_docs", help="output folder")
+    arguments = parser.parse_args()
+    run = arguments.run or latest_run()
+    source, html = arguments.site / "source", arguments.site / "html"
+    shutil.rmtree(arguments.site, ignore_errors=True)
     collect(source, run)
     code = int(sphinx(["-W", "--keep-going", "-q", "-j", "2", str(source), str(html)]))
     (html / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # the theme's, not a page
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def latest_run() -> Path:
-    "The run that artifacts/latest names; where there is none, one of a few seconds."
+    "Return the run that artifacts/latest links to; without one, make a quick run."
     latest = ROOT / "artifacts" / "latest"
     if not latest.exists():
         command = [sys.executable, "-m", "mnist_nbdev", "run", "--preset", "fast", "--exit-zero"]
@@ -75,7 +75,7 @@ def latest_run() -> Path:
 
 
 def collect(source: Path, run: Path) -> None:
-    "Put all pages where Sphinx reads them."
+    "Write all pages to Sphinx's source folder."
     source.mkdir(parents=True)
     for name in WRITTEN:
         path = ROOT / "docs" / name
@@ -96,7 +96,7 @@ def collect(source: Path, run: Path) -> None:
 
 
 def know_names(book: Book, modules: list[Module]) -> None:
-    "What links may lead to: pages, names of the library, settings."
+    "Register the targets of links: pages, names of the library, settings."
     book.settings = set(setting_fields())
     for notebook in rooms.notebooks():
         name = f"{notebook.parent.name}/{notebook.name}"
@@ -121,7 +121,7 @@ def know_names(book: Book, modules: list[Module]) -> None:
 
 
 def write_rooms(source: Path) -> None:
-    "The tutorial's contents, room by room, and the picture of the rooms."
+    "Write the tutorial's table of contents, by room, and the diagram of the rooms."
     parts = [
         f"## {room.capitalize()}\n\n{rooms.purpose(room)}\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n:glob:\n\n{room}/*\n```\n"
@@ -134,7 +134,7 @@ def write_rooms(source: Path) -> None:
 
 
 def write_notebooks(book: Book) -> None:
-    "The library's notebooks, and those about the project."
+    "Write the pages of the library's notebooks and of those about the project."
     for name, place in list(book.pages.items()):
         path = Path(name)
         if path.suffix == ".ipynb" and path.parent != Path("nbs/pipeline"):
@@ -143,40 +143,40 @@ def write_notebooks(book: Book) -> None:
 
 
 def write_run(book: Book, run: Path) -> None:
-    "The stage notebooks as the run left them, its report, and what it came to."
+    "Write the pages of a run: its executed stage notebooks, its report, its decision."
     summary = read_json(run / "summary.json")
-    words = run_in_words(summary)
+    description = describe_run(summary)
     for notebook in sorted((run / "notebooks").glob("*.ipynb")):
-        note = f":::{{note}}\n{words} [What it came to](index.md).\n:::\n"
+        note = f":::{{note}}\n{description} [The decision](index.md).\n:::\n"
         write_page(book, notebook, f"pipeline/{notebook.name}", "nbs/pipeline", note=note)
     extra = book.source / "extra" / "pipeline"
     extra.mkdir(parents=True)
     shutil.copy(run / "report.html", extra)
     decision = read_json(run / "decision.json")
     page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
-    page = page.replace("RUN_IN_WORDS", words).replace("CHECKS", checks_list(decision))
+    page = page.replace("RUN_DESCRIPTION", description).replace("CHECKS", checks_list(decision))
     (book.source / "pipeline" / "index.md").write_text(page, encoding="utf-8")
 
 
-def run_in_words(summary: dict[str, Any]) -> str:
-    "Which run the page shows, and on which data it was made."
+def describe_run(summary: dict[str, Any]) -> str:
+    "Describe a run in one sentence: its id, data, decision and accuracy."
     data, images = summary["data"], summary["metrics"]["n_test_images"]
     name = SOURCES[data["source"]].title
     verified = ", verified by SHA-256" if data["verified"] else ""
     return (
         f"The run `{summary['run_id']}`, made on {name}{verified}: **{summary['status']}**, with "
-        f"{summary['metrics']['accuracy']:.2%} of {images:,} test images right."
+        f"{summary['metrics']['accuracy']:.2%} of {images:,} test images classified correctly."
     )
 
 
 def checks_list(decision: dict[str, Any]) -> str:
-    "The checks as definitions, which a narrow page can show."
+    "Return the checks as a definition list, which fits a narrow page."
     rows = [(c["name"].replace("_", " "), c["outcome"], c["why"]) for c in decision["checks"]]
     return "\n".join(f"{name}: {outcome}\n: {why}\n" for name, outcome, why in rows)
 
 
 def write_reference(book: Book, modules: list[Module]) -> None:
-    "The library, a page a module; the settings; the command line."
+    "Write the reference: a page per module, the settings, the command line."
     folder = book.source / "reference"
     (folder / "api").mkdir()
     for module in modules:

@@ -1,6 +1,6 @@
-"""Whether modules, notebooks and README are what they are made from.
+"""Check that modules, notebooks and README match their sources.
 
-The tree is copied, exported and cleaned there, and compared: nothing in it is touched.
+The tree is exported and cleaned in a copy and compared with it; the tree itself is not changed.
 """
 
 import os
@@ -37,7 +37,7 @@ def main() -> int:
         after = generated(copy)
     stale = sorted(name for name in before | after if before.get(name) != after.get(name))
     for name in stale:
-        print(f"{name} is not what its source makes: run nbdev_clean and nbdev_export")
+        print(f"{name} does not match its source: run nbdev_clean and nbdev_export")
     readme = subprocess.run(  # nosec B603
         [sys.executable, ROOT / "docs" / "make_readme.py", "--check"], check=False
     )

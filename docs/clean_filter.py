@@ -1,6 +1,6 @@
-"""Git's clean filter for notebooks: no execution counts and no metadata is ever committed.
+"""Git's clean filter for notebooks: removes execution counts and metadata at each commit.
 
-`make setup` tells git of it, for this clone alone. It is `nbdev_clean` from standard input to
+`make setup` configures it for this clone only. It runs `nbdev_clean` from standard input to
 standard output, which nbdev 2.4's own `--stdin` does not do.
 """
 

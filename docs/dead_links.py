@@ -1,4 +1,4 @@
-"""Links of a built site that lead nowhere, anchors included; nothing is asked over the network."""
+"""Find dead links within a built site, anchors included, without the network."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    "The places of a page, and where its links and files lead."
+    "The anchors of a page and the targets of its links and files."
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Page(HTMLParser):
 
 
 def dead_links(site: Path) -> list[str]:  # "howto/docker.html: ../start.html#nowhere"
-    "Each link within a site whose page, file or anchor is not there."
+    "Return each link within a site whose page, file or anchor does not exist."
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     dead = []
     for path, page in pages.items():

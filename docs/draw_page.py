@@ -1,8 +1,8 @@
-"""The page of the site where one draws a digit and the model answers, in the browser alone.
+"""Build the site's page on which the model classifies a drawn digit, entirely in the browser.
 
-Its sources stand in docs/draw/. ONNX Runtime for browsers comes from npm, at the version and with
-the hashes in package-lock.json; Node comes from PyPI. What is taken from there is copied into the
-site and never committed.
+Its sources are in docs/draw/. ONNX Runtime for browsers comes from npm, with the version and the
+hashes in package-lock.json; Node comes from PyPI. Their files are copied into the site and never
+committed.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ PAGE_FILES = ["draw.css", "draw.js", "examples.js", "preprocess.js"]
 
 
 def install_draw_page(
-    model: Path,  # model.onnx; in a run's folder, the page says which run it is
-    source: Path,  # Sphinx's source folder; its html_static_path has to name _static
+    model: Path,  # model.onnx; if it is in a run's folder, the page names the run
+    source: Path,  # Sphinx's source folder; its html_static_path must contain _static
 ) -> None:
-    "Write the page `draw` and all that it loads into the sources of a site."
+    "Write the page `draw` and all files it loads into the sources of a site."
     fetch_node_modules()
     target = source / "_static" / "draw"
     shutil.rmtree(target, ignore_errors=True)
@@ -40,7 +40,7 @@ def install_draw_page(
     runtime.mkdir(parents=True)
     for name in RUNTIME_FILES:
         shutil.copy(RUNTIME / name, runtime)
-    # The package from npm carries no notices; the one from PyPI is built from the same sources.
+    # The npm package lacks the notices; the PyPI package, built from the same sources, has them.
     for path in files("onnxruntime") or []:
         if path.name in ("LICENSE", "ThirdPartyNotices.txt"):
             shutil.copy(path.locate(), runtime / f"{path.stem}.txt")  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def install_draw_page(
 
 
 def fetch_node_modules() -> None:
-    "Install what package-lock.json names, unless that is what lies there."
+    "Install the packages of package-lock.json, unless they are already installed."
     lock, installed = DRAW / "package-lock.json", MODULES / ".installed-lock.json"
     if installed.exists() and installed.read_bytes() == lock.read_bytes():
         return
@@ -67,7 +67,7 @@ def fetch_node_modules() -> None:
 
 
 def model_record(model: Path) -> dict[str, Any]:
-    "What the page says of its model: which file, and of which run."
+    "Return what the page shows about its model: the file's hash and its run."
     record: dict[str, Any] = {
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "max_image_megapixels": InferenceSettings().max_image_megapixels,

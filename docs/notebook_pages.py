@@ -1,7 +1,7 @@
-"""Notebooks as pages of the site: with their outputs, without directives and hidden cells.
+"""Write notebooks as pages of the site: with outputs, without directives and hidden cells.
 
 nbdev's own `proc_nbs` prepares notebooks for Quarto: absolute links, a YAML head, raw HTML for
-`show_doc`. None of that serves here, so the few steps that do are written out.
+`show_doc`. Sphinx can use none of that, so this module implements the few steps it needs.
 """
 
 import ast
@@ -22,17 +22,17 @@ CODE = re.compile(r"(?<![\[`{}\w])`([A-Za-z_][\w.]*)(?:\(\))?`(?![`\]])")
 
 @dataclass
 class Book:
-    "What pages know of each other."
+    "The pages, names and settings that links can lead to."
 
     root: Path  # the checkout
     source: Path  # Sphinx's source folder
-    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/00_network.ipynb" -> its place
+    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/00_network.ipynb" -> its page
     names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model.network"
     docs: dict[str, str] = field(default_factory=dict)  # "plot_curves" -> its docstring
     settings: set[str] = field(default_factory=set)  # "training.epochs"
 
     def with_links(self, text: str, place: str, folder: str, module: str = "") -> str:
-        "Markdown from a file in `folder`, as it has to read at `place`."
+        "Adapt the links of Markdown from a file in `folder` to a page at `place`."
         parts, fenced = [], False
         for line in text.split("\n"):
             fence = line.lstrip().startswith(("```", "~~~"))
@@ -40,49 +40,49 @@ class Book:
             if fence or fenced or line.startswith(("    ", "#")):
                 parts.append(line)
                 continue
-            linked = LINK.sub(lambda found: self._link(found, place, folder), line)
-            parts.append(CODE.sub(lambda found: self._name(found, module), linked))
+            linked = LINK.sub(lambda match: self._link(match, place, folder), line)
+            parts.append(CODE.sub(lambda match: self._name(match, module), linked))
         return "\n".join(parts)
 
-    def _link(self, found: re.Match[str], place: str, folder: str) -> str:
-        "A link to a file of the checkout: to its page, to a copy of the picture, or plain words."
-        image, words, target = found.groups()
+    def _link(self, match: re.Match[str], place: str, folder: str) -> str:
+        "Link to the page of a file, or to a copy of an image; without either, return plain text."
+        image, words, target = match.groups()
         path, _, anchor = target.partition("#")
-        # The text of index.ipynb is the README's, too: its links start at the top.
+        # index.ipynb is also the README, so its links are relative to the root.
         for start in (folder, "."):
-            there = os.path.normpath(os.path.join(start, path))
-            if there in self.pages:
-                link = os.path.relpath(self.pages[there], Path(place).parent)
+            linked = os.path.normpath(os.path.join(start, path))
+            if linked in self.pages:
+                link = os.path.relpath(self.pages[linked], Path(place).parent)
                 return f"[{words}]({link}{'#' + anchor if anchor else ''})"
-            if image and (self.root / there).is_file():
-                copy = self.source / "images" / Path(there).name
+            if image and (self.root / linked).is_file():
+                copy = self.source / "images" / Path(linked).name
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes((self.root / there).read_bytes())
+                copy.write_bytes((self.root / linked).read_bytes())
                 return f"![{words}]({os.path.relpath(copy, (self.source / place).parent)})"
         return words
 
-    def _name(self, found: re.Match[str], module: str) -> str:
-        "A name of the library or of a setting becomes a link to its reference."
-        name = found[1]
+    def _name(self, match: re.Match[str], module: str) -> str:
+        "Link a name of the library or of a setting to its reference."
+        name = match[1]
         if name in self.settings and "." in name:
             return f"{{confval}}`{name}`"
         home = self.names.get(name)
-        # `train` may be a mode, a folder or a function: a plain word is linked at home alone.
-        plain = re.fullmatch(r"[a-z]+", name) and not found[0].endswith("()`")
+        # `train` may be a mode, a folder or a function: link a plain word in its own module only.
+        plain = re.fullmatch(r"[a-z]+", name) and not match[0].endswith("()`")
         if home is None or (plain and home != f"mnist_nbdev.{module}"):
-            return found[0]
+            return match[0]
         return f"{{py:obj}}`~{home}.{name}`"
 
 
 def write_page(
     book: Book,
     notebook: Path,  # the notebook, with its outputs
-    place: str,  # of the page: "tutorial/model/00_network.ipynb"
-    folder: str,  # which its links start from: "nbs/model"
-    title: str = "",  # instead of its own
+    place: str,  # path of the page: "tutorial/model/00_network.ipynb"
+    folder: str,  # base of its relative links: "nbs/model"
+    title: str = "",  # replaces the notebook's title
     note: str = "",  # Markdown below the title
 ) -> None:
-    "Write a notebook into the site's sources."
+    "Write a notebook to the site's sources."
     content = nbformat.read(notebook, as_version=4)
     module = f"{notebook.parent.name}.{notebook.stem.partition('_')[2]}"
     shown: list[Any] = []
@@ -97,7 +97,7 @@ def write_page(
                 continue
             if anchors:
                 shown.append(nbformat.v4.new_markdown_cell(anchors))
-            _keep_what_shows(cell, _alt_text(cell, words, book))
+            _prepare_outputs(cell, _alt_text(cell, words, book))
         else:
             words = cell.source
             cell.source = book.with_links(cell.source, place, folder, module)
@@ -116,7 +116,7 @@ def write_page(
 
 
 def _anchors(source: str, module: str) -> str:
-    "Targets for what a cell defines, so that the reference can lead to it."
+    "Return link targets for the names that a cell defines, for links from the reference."
     defined = [
         node.name
         for node in ast.parse(source).body
@@ -126,11 +126,11 @@ def _anchors(source: str, module: str) -> str:
 
 
 def _alt_text(cell: Any, words: str, book: Book) -> str:
-    "What a figure shows: as the cell says it, as its function does, else as the text above does."
+    "Describe a figure: by its output's alt text, its function's docstring, or the text above it."
     for output in cell.get("outputs", []):
-        said = output.get("metadata", {}).get("image/png", {}).get("alt")
-        if said:
-            return str(said)
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if alt:
+            return str(alt)
     for name in reversed(re.findall(r"\b(plot_\w+)\(", cell.source)):
         if name in book.docs:
             return book.docs[name].split(". ")[0].rstrip(".").replace("`", "")
@@ -140,8 +140,8 @@ def _alt_text(cell: Any, words: str, book: Book) -> str:
     return f"Figure: {plain}"
 
 
-def _keep_what_shows(cell: Any, alt: str) -> None:
-    "Outputs as a page can show them: no widgets, pictures with their width and their words."
+def _prepare_outputs(cell: Any, alt: str) -> None:
+    "Keep the outputs that a page can show: no widgets; images with width and alt text."
     options = {"alt": alt}
     for output in cell.outputs:
         data = output.get("data", {})

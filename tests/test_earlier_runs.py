@@ -27,7 +27,7 @@ RUNS = ("sample", "trained", "evaluated", "first", "second")
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory) -> Path:
-    "A project of then, which nobody changes."
+    "A project of the earlier version, which no test changes."
     folder: Path = tmp_path_factory.mktemp("earlier")
     with tarfile.open(Path(__file__).parent / "earlier.tar.xz") as archive:
         archive.extractall(folder, filter="data")
@@ -36,7 +36,7 @@ def earlier(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(earlier, tmp_path) -> Path:
-    "A copy of it to work in."
+    "A copy of the earlier project, for tests that change it."
     return Path(shutil.copytree(earlier, tmp_path / "project", symlinks=True))
 
 
@@ -94,7 +94,7 @@ def test_the_journal_is_whole_and_releases_go_back_and_forth(project):
     assert "sample was not approved" in refused.err
 
 
-def test_a_training_of_then_is_evaluated_and_decided_on_now(project):
+def test_an_earlier_training_is_evaluated_and_decided_on_now(project):
     words = ("--mode", "evaluate", "--model", "trained", "--run-id", "now", "--json")
     ended = call("run", "--preset", "debug", *words, folder=project)
     assert ended.code == 3, ended.err
@@ -104,7 +104,7 @@ def test_a_training_of_then_is_evaluated_and_decided_on_now(project):
 
 
 @pytest.mark.skipif("MLOPS_DATA_ROOT" not in os.environ, reason="the full MNIST is not here")
-def test_a_champion_of_then_is_compared_with_a_model_that_is_judged_now(project):
+def test_an_earlier_champion_is_compared_with_a_model_that_is_evaluated_now(project):
     root = os.path.abspath(os.environ["MLOPS_DATA_ROOT"])
     words = ("--mode", "evaluate", "--model", "first", "--run-id", "now")
     ended = call("run", "--preset", "debug", *words, folder=project, MLOPS_DATA_ROOT=root)

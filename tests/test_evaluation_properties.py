@@ -119,7 +119,7 @@ def test_any_arrays_are_used_or_refused_with_a_message(labels, probabilities):
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.floats(0.5, 0.9999))
 @settings(max_examples=200, deadline=None)
-def test_wilson_holds_the_share_and_narrows_with_images(n_correct, n_images, confidence):
+def test_wilson_contains_the_proportion_and_narrows_with_images(n_correct, n_images, confidence):
     n_correct = min(n_correct, n_images)
     low, high = wilson_interval(n_correct, n_images, confidence)
     assert 0 <= low <= n_correct / n_images <= high <= 1

@@ -255,7 +255,7 @@ def read(tmp: Path, *flags: str) -> object:
         return str(error)
 
 
-def judged(tmp: Path, *flags: str) -> object:
+def evaluated(tmp: Path, *flags: str) -> object:
     settings = settings_of(*flags).evaluation
     draws = np.random.default_rng(0)
     probabilities = draws.dirichlet(np.ones(10), 200).astype(np.float32)
@@ -312,9 +312,9 @@ SEEN = {
     "inference.max_image_megapixels": (read, "0.001", ()),
     "evaluation.batch_size": (timed, "7", ()),
     "evaluation.device": (timed, "mps", ()),
-    "evaluation.confidence": (judged, "0.9", ()),
-    "evaluation.calibration_bins": (judged, "5", ()),
-    "evaluation.worst_mistakes": (judged, "3", ()),
+    "evaluation.confidence": (evaluated, "0.9", ()),
+    "evaluation.calibration_bins": (evaluated, "5", ()),
+    "evaluation.worst_mistakes": (evaluated, "3", ()),
     "release_thresholds.min_accuracy": (decided, "0.99", ()),
     "release_thresholds.min_class_recall": (decided, "0.99", ()),
     "release_thresholds.min_slice_accuracy": (decided, "0.99", ()),

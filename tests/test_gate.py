@@ -22,32 +22,39 @@ SETTINGS = Settings()
 N_IMAGES = 10_000
 LABELS = (np.arange(N_IMAGES) % 10).astype(np.uint8)
 CHOSEN = np.arange(0, N_IMAGES, 5)
-SPOILED_LABELS = LABELS[CHOSEN]
+CORRUPTED_LABELS = LABELS[CHOSEN]
 DATA = {"source": "mnist", "verified": True, "n_test_images": N_IMAGES, "n_models": 1}
 
 
-def evidence(wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, spoiled=0.1, **changed):
-    "A model that is wrong on so many images (of all, or of a digit), put together by hand."
+def evidence(
+    wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, corrupted_wrong=0.1, **changed
+):
+    "The evidence of a model with so many wrong predictions (in all, or of a digit)."
     places = np.arange(N_IMAGES) if wrong_of is None else np.flatnonzero(wrong_of == LABELS)
     missed = np.random.default_rng(0).permutation(places)[:wrong]
-    said, theirs = LABELS.copy(), LABELS.copy()
-    said[missed] = (said[missed] + 1) % 10
-    theirs[missed[: champion_wrong or 0]] = 11  # the champion errs on the same images
+    predictions, champion_predictions = LABELS.copy(), LABELS.copy()
+    predictions[missed] = (predictions[missed] + 1) % 10
+    champion_predictions[missed[: champion_wrong or 0]] = 11  # the champion errs on the same images
     probabilities = np.full((N_IMAGES, 10), (1 - sureness) / 9, np.float32)
-    probabilities[np.arange(N_IMAGES), said] = sureness
-    found = {
+    probabilities[np.arange(N_IMAGES), predictions] = sureness
+    stored = {
         "slices": np.stack([np.arange(N_IMAGES) % 2 == i % 2 for i in range(2 * len(SLICE_NAMES))]),
         "chosen": CHOSEN,
-        "answers": predict_corrupted(spoiled),
+        "answers": predict_corrupted(corrupted_wrong),
     }
     no_champion = champion_wrong is None
-    corrupted = [predict_corrupted(spoiled), None if no_champion else predict_corrupted(0.1)]
+    champion_corrupted = None if no_champion else predict_corrupted(0.1)
     whole = {
-        "classes": count_classes(LABELS, said),
-        "slices": robustness_figures(found, LABELS, said)["slices"],
+        "classes": count_classes(LABELS, predictions),
+        "slices": robustness_figures(stored, LABELS, predictions)["slices"],
         "calibration": calibration_sample(LABELS, probabilities, 15),
-        "champion": {"run": "the-champion", "classes": count_pairs(LABELS, theirs, said)},
-        "corruptions": corruption_sample(SPOILED_LABELS, *corrupted),
+        "champion": {
+            "run": "the-champion",
+            "classes": count_pairs(LABELS, champion_predictions, predictions),
+        },
+        "corruptions": corruption_sample(
+            CORRUPTED_LABELS, predict_corrupted(corrupted_wrong), champion_corrupted
+        ),
         "batch_times_ms": (20.0,) * 100,
         "model_size_bytes": 1_700_000,
         "data": DATA,
@@ -59,9 +66,9 @@ def evidence(wrong=40, wrong_of=None, sureness=0.995, champion_wrong=40, spoiled
 
 
 def predict_corrupted(share):
-    "Wrong on this share of the spoiled images, whatever was done to them."
+    "Predictions that are wrong on this fraction of the corrupted images, for every corruption."
     wrong = np.arange(len(CHOSEN)) % 1000 < 1000 * share
-    row = np.where(wrong, (SPOILED_LABELS + 1) % 10, SPOILED_LABELS).astype(np.uint8)
+    row = np.where(wrong, (CORRUPTED_LABELS + 1) % 10, CORRUPTED_LABELS).astype(np.uint8)
     return np.stack([row] * len(CORRUPTIONS))
 
 
@@ -83,22 +90,25 @@ BAD = {
         "champion",
         lambda: evidence(wrong=14, wrong_of=9, champion_wrong=0),
     ),
-    "worse than the champion on spoiled images": ("corruptions", lambda: evidence(spoiled=0.2)),
+    "worse than the champion on corrupted images": (
+        "corruptions",
+        lambda: evidence(corrupted_wrong=0.2),
+    ),
     "too slow": ("inference_time", lambda: evidence(batch_times_ms=(150.0,) * 100)),
     "slow now and then": (
         "inference_time",
         lambda: evidence(batch_times_ms=(20, 20, 20, 900) * 25),
     ),
     "too large": ("model_size", lambda: evidence(model_size_bytes=40_000_000)),
-    "judged on the sample": (
+    "evaluated on the sample": (
         "data",
         lambda: evidence(data=DATA | {"source": "sample"}),
     ),
-    "judged on files that nobody verified": (
+    "evaluated on files that nobody verified": (
         "data",
         lambda: evidence(data=DATA | {"verified": False}),
     ),
-    "weights damaged after they were judged": (
+    "weights damaged after their evaluation": (
         "evidence",
         lambda: evidence(files={"models/model.onnx": False}),
     ),

@@ -1,4 +1,4 @@
-"""Each recipe of docs/howto, executed as it stands there, in a copy of the project."""
+"""Each recipe of docs/howto, executed as printed, in a copy of the project."""
 
 import os
 import re
@@ -33,7 +33,7 @@ COPIED = [
     "docker-compose.yml",
     "docker-compose.gpu.yml",
 ]
-# What makes a recipe quick: the sample, one epoch of a small net, and no database.
+# What makes a recipe quick: the sample, one epoch of a small network, and no database.
 QUICK = {
     "MLOPS_DATA_SOURCE": "sample",
     "MLOPS_TRAINING_EPOCHS": "1",
@@ -80,12 +80,12 @@ def test_every_recipe_is_in_the_index():
 
 
 @pytest.mark.parametrize("page", listed())
-def test_the_recipe_works_as_it_is_told(project, page):
+def test_the_recipe_works_as_written(project, page):
     for block in blocks(page):
         if "needs-cuda" in block.options.get("class", "") and not torch.cuda.is_available():
             ended = execute(["bash", "-euo", "pipefail", "-c", block.text], project)
             assert ended.returncode == 2
-            assert "cuda was asked for" in ended.stderr
+            assert "cuda was requested" in ended.stderr
         elif "caption" in block.options:
             write(block, project)
         elif block.language == "bash":
@@ -123,7 +123,7 @@ def write(block: Block, project: Path) -> None:
 
 
 def change(path: Path, where: str, text: str) -> None:
-    "Change a notebook as a caption tells."
+    "Change a notebook as a caption says."
     new = nbformat.v4.new_notebook()
     new.metadata["kernelspec"] = {
         "name": "python3",

@@ -1,4 +1,4 @@
-"""The one path from an image file to the net, measured on digits from outside MNIST's arrays."""
+"""The path from an image file to the model, measured on digits from outside MNIST's arrays."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def classifier(dataset, tmp_path_factory):
-    "The small net of the preset `fast`, trained with the default's augmentation."
+    "The small network of the preset `fast`, trained with the default's augmentation."
     from mnist_nbdev.model.network import build_model
     from mnist_nbdev.model.training import train
 
@@ -61,7 +61,7 @@ def test_digits_as_png_files_lose_at_most_a_tenth_of_a_point(classifier, dataset
     assert lost <= 0.001
 
 
-def test_digits_of_other_hands_are_read(classifier):
+def test_digits_of_other_writers_are_classified(classifier):
     from sklearn.datasets import load_digits
 
     digits = load_digits()  # 1,797 digits of 8 by 8 pixels, values 0 to 16

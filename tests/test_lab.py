@@ -186,12 +186,12 @@ def test_run_all_passes_and_leaves_the_sources_as_they_were(browser, lab, checko
     assert [cell.source for cell in nbformat.read(path, as_version=4).cells] == before
 
 
-def test_the_sliders_of_the_page_to_play_with_move_the_digit(browser, lab):
+def test_the_sliders_of_the_explore_page_transform_the_digit(browser, lab):
     tab = open_notebook(browser, lab, "explore.ipynb")
     run_all_and_save(tab)
     said = tab.locator(".jp-OutputArea-output:has-text('; it is a') pre").last
     first = said.inner_text()
-    slider = tab.locator(".widget-slider:has-text('turn') .noUi-handle")
+    slider = tab.locator(".widget-slider:has-text('rotation') .noUi-handle")
     slider.first.focus()
     for _ in range(40):
         tab.keyboard.press("ArrowRight")
@@ -226,4 +226,4 @@ def test_a_stage_says_which_notebook_was_edited_and_not_exported(checkout, tmp_p
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     said = json.dumps(nbformat.read(folder / "out.ipynb", as_version=4))
-    assert "nbs/model/00_network.ipynb was edited and is not exported yet" in said
+    assert "nbs/model/00_network.ipynb was edited but not exported" in said

@@ -1,7 +1,7 @@
-"""The evaluation's pictures are what they were when somebody last looked at them.
+"""The evaluation's figures are the same as when they were last reviewed.
 
 What is drawn is compared as words and numbers, so no font or renderer matters. After a change that
-is meant, look at the figures of nbs/gate/01_diagnostics.ipynb, and write the description anew:
+is meant, look at the figures of nbs/gate/01_diagnostics.ipynb, and write the description again:
 `python tests/test_pictures.py`.
 """
 
@@ -30,17 +30,17 @@ pytestmark = pytest.mark.unit
 
 DRAWN = Path(__file__).parent / "pictures.json"
 
-# Sixty answers to six digits, the last of which never occurs; some right, some sure, some both.
+# Sixty predictions of six digits, the last of which never occurs; some correct, some confident.
 N, K = 60, 6
 labels = np.arange(N) % (K - 1)
 weights = 1.0 + (np.arange(N * K).reshape(N, K) * 7919 % 31)
 weights[np.arange(N), labels] += 30.0 * (np.arange(N) % 4)
 probabilities = weights / weights.sum(axis=1, keepdims=True)
-answers = probabilities.argmax(axis=1)
+predictions = probabilities.argmax(axis=1)
 images = (np.arange(N * 28 * 28).reshape(N, 1, 28, 28) % 251).astype(np.uint8)
 
 PICTURES: dict[str, Callable[[], Any]] = {
-    "confusion matrix": lambda: plot_confusion_matrix(labels, answers, K),
+    "confusion matrix": lambda: plot_confusion_matrix(labels, predictions, K),
     "confusion matrix of ten": lambda: plot_confusion_matrix([0, 0, 9], [0, 1, 9]),
     "confusion by share": lambda: plot_confusion_matrix([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 1], 2),
     "no confusion": lambda: plot_confusion_matrix([0, 1], [0, 1], 2),
@@ -51,7 +51,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "mistakes": lambda: plot_worst_mistakes(images, labels, probabilities, 3),
     "mistakes by default": lambda: plot_worst_mistakes(images[:, 0], labels, probabilities),
     "many mistakes": lambda: plot_worst_mistakes(images, 5 + 0 * labels, probabilities, 31),
-    "no mistake": lambda: plot_worst_mistakes(images, answers, probabilities),
+    "no mistake": lambda: plot_worst_mistakes(images, predictions, probabilities),
 }
 
 

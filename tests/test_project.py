@@ -56,7 +56,7 @@ def imported(tree):
 
 
 def run(*command, cwd=ROOT):
-    "What a command says on standard output; it must succeed. Its lines do not count as tested."
+    "Return what a command prints on standard output; it must succeed and is not part of coverage."
     kept = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     ended = subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
@@ -143,7 +143,7 @@ def test_a_stage_has_one_cell_of_literal_parameters(notebook):
 
 
 @pytest.mark.integration
-def test_modules_notebooks_and_readme_are_what_they_are_made_from():
+def test_modules_notebooks_and_readme_match_their_sources():
     run(sys.executable, ROOT / "docs" / "check_generated.py")
 
 

@@ -267,7 +267,7 @@ def test_every_change_of_the_journal_is_noticed_and_named(artifacts):
         assert complaint(*before, *after) == number + 1  # removed
         assert complaint(*before, line, line, *after) == number + 2  # doubled
         assert complaint(*before, b"noise\r", line, *after) == number + 1
-        assert complaint(*before) == number + 1  # this and all behind it cut off
+        assert complaint(*before) == number + 1  # this line and all later ones removed
         assert complaint(*before, line[: len(line) // 2]) == number + 1
         if after:
             assert complaint(*before, after[0], line, *after[1:]) == number + 1  # swapped
@@ -295,7 +295,7 @@ def test_a_whole_new_past_is_betrayed_by_the_head(artifacts):
         invented.append(forged)
     check_chain(invented)  # the chain itself is perfect
     journal_of(artifacts).write_bytes(b"".join(release.line for release in invented))
-    with pytest.raises(PipelineError, match=r"Line 5 .* is not the one whose hash head\.json has"):
+    with pytest.raises(PipelineError, match=r"Line 5 .* does not match the hash in head\.json"):
         read_journal(artifacts)
 
 
@@ -304,8 +304,8 @@ def test_a_whole_new_past_is_betrayed_by_the_head(artifacts):
     ("damage", "said"),
     [
         (lambda head: head.unlink(), "Line 5 .* cannot be checked"),
-        (lambda head: head.write_text("{}"), "does not fit its own SHA-256"),
-        (lambda head: head.write_text(head.read_text().replace("5", "4", 1)), "does not fit"),
+        (lambda head: head.write_text("{}"), "does not match its own SHA-256"),
+        (lambda head: head.write_text(head.read_text().replace("5", "4", 1)), "does not match"),
         (lambda head: head.write_bytes(b"\xff"), "is not valid JSON"),
     ],
 )
@@ -457,7 +457,7 @@ def test_a_server_that_does_not_answer_costs_a_warning_not_the_release(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(logging.getLogger("mnist_nbdev"), "propagate", True)
     assert sync_registry(artifacts, [Run(artifacts / "runs" / "second")]) == {}
-    assert "MLflow could not follow" in caplog.text
+    assert "MLflow could not be updated" in caplog.text
     assert "registry list --sync" in caplog.text
     assert champion(artifacts).run == "second"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -479,7 +479,7 @@ def test_the_commands_tell_the_story(artifacts, tmp_path):
     journal_of(artifacts).write_bytes(b"".join(lines[:-1]))
     ended = call("registry", "history", folder=tmp_path)
     assert (ended.code, ended.out) == (1, "")
-    assert "Line 3 of registry/journal.jsonl is gone: there were 3 lines" in ended.err
+    assert "Line 3 of registry/journal.jsonl is missing: the journal had 3 lines" in ended.err
     assert "Traceback" not in ended.err
 
 

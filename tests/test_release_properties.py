@@ -92,7 +92,7 @@ def evidence_around(draw):
 
 
 def is_shown(pairs, required, risk):
-    "So many right answers, or more, would be this improbable if each were right less often."
+    "Whether so many correct predictions, or more, would be improbable at a lower accuracy."
     return all(binom.sf(k - 1, n, required) <= risk / len(pairs) for k, n in pairs)
 
 
@@ -125,7 +125,7 @@ def is_quick(times, thresholds):
 
 
 def may_be_released(evidence, thresholds=THRESHOLDS):
-    "The rules once more, written without a look at how the library keeps them."
+    "The rules again, written independently of the library's implementation."
     if any(part is None for _, part in evidence):
         return False
     risk, data, corruptions = 1 - thresholds.confidence, evidence.data, evidence.corruptions
@@ -167,7 +167,7 @@ def well_formed(decision):
 
 @given(evidence_around())
 @settings(max_examples=400, deadline=None)
-def test_approved_exactly_when_all_is_right(evidence):
+def test_approved_exactly_when_every_check_passes(evidence):
     decision = decide(evidence, THRESHOLDS)
     well_formed(decision)
     assert (decision.status == "approved") == may_be_released(evidence)
@@ -194,7 +194,7 @@ def test_anything_is_either_no_evidence_or_decided_on_without_an_error(parts):
     st.sampled_from([0.5, 0.9, 0.95, 0.999]),
 )
 @settings(max_examples=200, deadline=None)
-def test_more_right_answers_never_lose_an_approval(mistakes, min_accuracy, confidence):
+def test_more_correct_predictions_never_lose_an_approval(mistakes, min_accuracy, confidence):
     thresholds = ReleaseThresholds(min_accuracy=min_accuracy, confidence=confidence)
     worse = good_evidence(classes=counted([(1000 - max(pair), 1000) for pair in mistakes]))
     better = good_evidence(classes=counted([(1000 - min(pair), 1000) for pair in mistakes]))

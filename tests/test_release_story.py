@@ -1,5 +1,5 @@
-"""Releases on the full MNIST, as a team lives them: a first model, one that must not follow it, one
-that was judged before the world changed, and the way back that leads nowhere.
+"""Releases on the full MNIST, as in a team: a first model, one that must not replace it, one
+that was evaluated before the champion changed, and a rollback that has no target.
 """
 
 import os
@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif("MLOPS_DATA_ROOT" not in os.environ, reason="the full MNIST is not here"),
 ]
-# Other tests run beside: the clock is not what is tried here.
+# Other tests run in parallel, so times are not checked here.
 FAST = ("--preset", "fast", "--set", "release_thresholds.max_inference_time_ms=10000")
 HASTY = ("--set", "training.learning_rate=0.0004", "--set", "registry.track=false")
 
@@ -35,7 +35,7 @@ def project(tmp_path_factory):
     return folder, first
 
 
-def test_an_approved_run_becomes_the_champion_and_proves_itself(project):
+def test_an_approved_run_becomes_the_champion_and_is_verified(project):
     folder, ended = project
     assert ended.json["status"] == "approved"
     assert ended.json["metrics"]["accuracy"] >= 0.99
@@ -50,7 +50,7 @@ def test_an_approved_run_becomes_the_champion_and_proves_itself(project):
     checks = read_json(folder / "artifacts/runs/first/decision.json")["checks"]
     why = {check["name"]: check["why"] for check in checks}
     assert "No model is released yet" in why["champion"]
-    assert "2 different models were judged" in why["data"]
+    assert "2 different models, including this one, were evaluated" in why["data"]
 
 
 def test_a_worse_run_is_rejected_against_the_champion_and_says_why(project):
@@ -60,7 +60,7 @@ def test_a_worse_run_is_rejected_against_the_champion_and_says_why(project):
     checks = read_json(folder / "artifacts/runs/worse/decision.json")["checks"]
     (champion,) = (check for check in checks if check["name"] == "champion")
     assert champion["outcome"] == "failed"
-    assert "the champion 'first' alone is right on" in champion["why"]
+    assert "classified correctly only by the champion 'first'" in champion["why"]
     refused = command("registry", "promote", "worse", folder=folder)
     assert refused.code == 1
     assert "worse was not approved" in refused.err
@@ -73,11 +73,11 @@ def test_a_run_that_was_compared_with_another_champion_is_not_promoted(project):
     folder, _ = project
     ended = command("registry", "promote", "waiting", folder=folder)
     assert ended.code == 1
-    assert "was not compared with the champion of now, first" in ended.err
+    assert "was not compared with the current champion (first)" in ended.err
     assert "run --mode evaluate --model waiting" in ended.err
 
 
-def test_to_judge_the_champion_again_changes_nothing(project):
+def test_evaluating_the_champion_again_changes_nothing(project):
     folder, _ = project
     words = ("--mode", "evaluate", "--model", "first", "--run-id", "again")
     ended = command("run", *FAST, *words, folder=folder)

@@ -15,7 +15,7 @@ from mnist_nbdev.runs.report import safe_html
 
 pytestmark = pytest.mark.integration
 STAGES = ["1_data", "2_train", "3_export", "4_evaluate", "5_release"]
-# Ten epochs of a net that is small enough to be quick, and long enough to be interrupted.
+# Ten epochs of a network small enough to be quick, long enough to be interrupted.
 LONG = (*QUICK, "--set", "training.epochs=10", "--set", "model.conv_channels=[16,16]")
 
 
@@ -53,7 +53,7 @@ def test_a_run_on_the_sample_is_complete_and_rejected_for_its_data(project):
     assert [line for line in said.splitlines() if not line.startswith(tuple(STAGES))] == []
 
 
-def test_a_run_leaves_everything_the_contract_names(project):
+def test_a_run_writes_every_file_of_the_contract(project):
     run = run_folder(project[0], "first")
     for name in [
         *("config.yaml", "environment.json", "report.html", "decision.json", "timing.json"),
@@ -109,11 +109,11 @@ def test_the_report_shows_the_decision_and_can_do_nothing_else(project):
     assert safe_html("<script>x</script>") == "x"
 
 
-def test_the_same_run_again_takes_over_all_but_the_decision(project):
+def test_the_same_run_again_reuses_all_but_the_decision(project):
     folder, _ = project
     ended = call("run", *QUICK, "--run-id", "again", "--json", folder=folder)
     assert ended.code == 3, ended.err
-    assert ended.err.count("is taken over from run first") == 4
+    assert ended.err.count("is reused from run first") == 4
     first, again = run_folder(folder, "first"), run_folder(folder, "again")
     for name in ["models/model.onnx", "evaluation/predictions.npz", "decision.json"]:
         assert sha256_file(first / name) == sha256_file(again / name), name
@@ -138,8 +138,8 @@ def test_another_training_setting_keeps_the_data_and_runs_the_rest(project):
     assert actions(rows)["1_data"] == "reuse"
     assert "training.learning_rate 0.01 → 0.02" in rows[1]["why"]
     ended = call("run", *changed, "--run-id", "changed", folder=folder)
-    assert "1_data is taken over" in ended.err
-    assert ended.err.count("is taken over") == 1
+    assert "1_data is reused" in ended.err
+    assert ended.err.count("is reused") == 1
     text = call("runs", "compare", "first", "changed", folder=folder).out
     assert "training.learning_rate" in text
     assert "accuracy" in text
@@ -148,7 +148,7 @@ def test_another_training_setting_keeps_the_data_and_runs_the_rest(project):
 def test_equal_runs_made_afresh_are_equal_to_the_bit(project):
     folder, _ = project
     ended = call("run", *QUICK, "--run-id", "fresh", "--fresh", folder=folder)
-    assert "is taken over" not in ended.err
+    assert "is reused" not in ended.err
     first, fresh = run_folder(folder, "first"), run_folder(folder, "fresh")
     for name in [
         *("data/dataset.json", "data/split.npz", "training/history.jsonl", "models/model.json"),
@@ -163,18 +163,18 @@ def test_train_then_evaluate_is_the_same_model(project):
     ended = call("run", *QUICK, "--mode", "train", "--run-id", "trained", "--json", folder=folder)
     assert (ended.code, ended.json["status"]) == (0, "trained")
     ended = call(
-        *("run", "--mode", "evaluate", "--model", "trained", "--run-id", "judged", "--json"),
+        *("run", "--mode", "evaluate", "--model", "trained", "--run-id", "evaluated", "--json"),
         folder=folder,
     )
     assert ended.code == 3, ended.err
     assert ended.json["metrics"]["accuracy"] > 0.8
-    trained, judged = run_folder(folder, "trained"), run_folder(folder, "judged")
+    trained, evaluated = run_folder(folder, "trained"), run_folder(folder, "evaluated")
     for name in ["models/model.safetensors", "data/split.npz"]:
-        assert sha256_file(trained / name) == sha256_file(judged / name), name
+        assert sha256_file(trained / name) == sha256_file(evaluated / name), name
     late = ("--mode", "evaluate", "--model", "trained", "--set", "training.epochs=3")
     ended = call("run", *late, folder=folder)
     assert ended.code == 2
-    assert "the model is trained already" in ended.err
+    assert "the model is already trained" in ended.err
 
 
 @pytest.mark.security
@@ -213,7 +213,7 @@ def test_predict_reads_images_and_standard_input(project):
     assert "missing.png" in ended.err
 
 
-def test_looking_at_runs_says_the_same_to_people_and_programs(project):
+def test_the_commands_on_runs_print_the_same_as_text_and_as_json(project):
     folder, _ = project
     shown = call("runs", "show", "first", folder=folder).out
     told = call("runs", "show", "first", "--json", folder=folder).json
@@ -226,7 +226,7 @@ def test_looking_at_runs_says_the_same_to_people_and_programs(project):
     assert f"{told['metrics']['accuracy']:.2%}" in line
     explained = call("runs", "explain", "first", folder=folder).out.splitlines()
     assert [row.split()[0] for row in explained] == STAGES
-    assert "1_data       would be taken over: " in explained[0]
+    assert "1_data       would be reused: " in explained[0]
     ended = call("runs", "explain", "first", "--set", "seed=1", folder=folder)
     assert (ended.code, ended.out) == (2, "")
     pairs = call("runs", "compare", "first", "latest", "--json", folder=folder).json
@@ -287,7 +287,7 @@ def test_killed_in_an_epoch_and_resumed_it_ends_with_the_same_weights(project, u
     assert {row["run_id"]: row["status"] for row in listed}["killed"] == "unfinished"
     ended = call("run", "--resume", "latest", folder=folder)
     assert ended.code == 0, ended.err
-    assert "1_data is done already" in ended.err
+    assert "1_data is already done" in ended.err
     assert weights(run_folder(folder, "killed")) == uninterrupted
     assert not list(run_folder(folder, "killed").rglob(".tmp-*"))
     epochs = (run_folder(folder, "killed") / "training/history.jsonl").read_text().splitlines()
@@ -331,10 +331,10 @@ def test_a_finished_run_is_not_written_to_again(project):
     assert "is finished" in ended.err
     ended = call("run", *QUICK, "--run-id", "first", folder=folder)
     assert ended.code == 2
-    assert "There is a run first already" in ended.err
+    assert "The run first already exists" in ended.err
 
 
-def test_a_run_with_a_stage_that_there_is_no_more_is_not_gone_on_with(project):
+def test_a_run_with_a_stage_that_no_longer_exists_is_not_resumed(project):
     run = run_folder(project[0], "older")
     shutil.copytree(run_folder(project[0], "first"), run)
     (run / "manifest.json").unlink()
@@ -342,7 +342,7 @@ def test_a_run_with_a_stage_that_there_is_no_more_is_not_gone_on_with(project):
     write_sealed_json(run / "request.json", {**request, "stages": ["1_data", "2_label"]})
     ended = call("run", "--resume", "older", folder=project[0])
     assert ended.code == 1
-    assert "was begun with a stage 2_label, and there is none here" in ended.err
+    assert "was started with a stage 2_label, which this version lacks" in ended.err
     shutil.rmtree(run)
 
 

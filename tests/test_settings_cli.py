@@ -104,8 +104,8 @@ BAD_FILES = {
     "latin1.yaml": ("experiment_name: fünf".encode("latin1"), "not UTF-8"),
     "large.yaml": (b"# " + b"x" * 300_000, "larger than"),
     "bomb.yaml": (b"a: &a [x]\nb: [*a, *a]\n", "anchors and aliases"),
-    "double.yaml": (b"seed: 1\nseed: 2\n", "stands twice"),
-    "double.json": (b'{"seed": 1, "seed": 2}', "stands twice"),
+    "double.yaml": (b"seed: 1\nseed: 2\n", "duplicate key"),
+    "double.json": (b'{"seed": 1, "seed": 2}', "duplicate key"),
     "broken.json": (b'{"seed": 1', "not valid JSON"),
     "broken.yaml": (b"training: [1, 2\n", "line"),
     "list.yaml": (b"- 1\n", "holds no settings"),
@@ -199,7 +199,7 @@ def test_the_schema_fits_the_files_that_are_there(tmp_path):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_said_at_the_start(device, tmp_path):
+def test_a_missing_device_is_reported_at_the_start(device, tmp_path):
     torch = pytest.importorskip("torch")
     there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
     if there:

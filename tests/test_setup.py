@@ -1,4 +1,4 @@
-"""`make setup` installs what was tested, the packages of the lock files, or says that it does not.
+"""`make setup` installs the tested packages of the lock files, or reports that it does not.
 
 A stand-in plays Python, pip and uv, so that nothing is installed and no network is asked.
 """
@@ -145,7 +145,7 @@ def test_development_packages_hold_all_that_a_run_needs(project):
 @pytest.mark.parametrize(
     "refusals", [{"refusal": NO_FILE}, {"no_uv": PIP_NO_FILE}], ids=["a package", "uv"]
 )
-def test_where_the_lock_does_not_fit_settings_ini_is_taken_and_this_is_said(project, refusals):
+def test_where_the_lock_does_not_fit_settings_ini_is_used_with_a_message(project, refusals):
     code, said, asked = project.set_up(**refusals)
     assert code == 0
     assert all(refusal in said for refusal in refusals.values())
@@ -166,7 +166,7 @@ def test_where_the_lock_does_not_fit_settings_ini_is_taken_and_this_is_said(proj
     ],
     ids=["hash", "no network", "uv's hash", "no network for uv"],
 )
-def test_what_is_no_fault_of_the_lock_ends_the_set_up(project, refusals):
+def test_an_error_that_is_not_the_lock_s_ends_the_set_up(project, refusals):
     code, said, asked = project.set_up(**refusals)
     assert code == 1
     assert all(refusal in said for refusal in refusals.values())
@@ -193,11 +193,11 @@ def test_without_a_home_to_write_to_packages_are_installed_all_the_same(project)
     assert project.set_up(before_uv=cannot, **nowhere)[0] == 0
 
 
-def test_the_newest_packages_are_taken_on_request_and_only_then(project):
+def test_the_newest_packages_are_installed_on_request_only(project):
     project.set_up()
     code, said, asked = project.set_up(LATEST="1")
     assert code == 0
-    assert "LATEST: the newest packages" in said
+    assert "LATEST: installing the newest packages" in said
     assert "| package | tested | installed |" in said
     assert not hashed(asked)
     assert "--upgrade" in asked[-1]
@@ -220,7 +220,7 @@ def test_another_python_that_is_named_gets_an_environment_of_its_own(project):
     assert project.set_up(version="3.13.0") == (0, "", [])
 
 
-def test_pythons_are_listed_by_what_they_answer_newest_first(tmp_path):
+def test_pythons_are_listed_by_the_version_they_report_newest_first(tmp_path):
     bin_folder, pyenv = tmp_path / "bin", tmp_path / "pyenv/versions/3.10.4/bin"
     answers = {
         bin_folder / "python3.13": "3.11 /wrong",  # a stand-in for a version that is not there

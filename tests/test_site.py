@@ -62,7 +62,7 @@ def test_no_directive_and_no_hidden_cell_is_shown(site):
 
 def test_each_page_that_shows_the_run_says_on_which_data_it_was_made(site):
     shown = [name for name in pages(site) if name.startswith("pipeline/")]
-    assert len(shown) == 7  # the five stages, what it came to, the report
+    assert len(shown) == 7  # the five stages, the decision, the report
     for name in shown:
         text = (site / name).read_text(encoding="utf-8")
         assert "shown" in text, name
@@ -118,7 +118,7 @@ def show_code_in_one_colour(tab: Any) -> None:
 
 
 def problems(tab: Any, options: dict[str, Any]) -> list[str]:
-    "What axe-core finds serious on a page."
+    "The serious problems that axe-core finds on a page."
     tab.add_script_tag(path=str(AXE))
     found = tab.evaluate(
         "options => axe.run({resultTypes: ['violations'], ...options})"
@@ -131,7 +131,7 @@ def problems(tab: Any, options: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_quiet_reachable_to_all_and_fits_a_phone(site, address, browser, scheme):
+def test_every_page_has_no_errors_is_accessible_and_fits_a_phone(site, address, browser, scheme):
     # The report's own policy would keep the checker out, too.
     tab = browser.new_page(bypass_csp=True, color_scheme=scheme)
     wrong = watch(tab, address)

@@ -1,4 +1,4 @@
-"A run proves itself, and whatever was changed in it is found."
+"A run is verified, and every change in it is detected."
 
 import os
 import random
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def run(quick_project, tmp_path):
-    "A copy of the run to spoil."
+    "A copy of the run to damage."
     return Path(shutil.copytree(quick_project / "artifacts/runs/first", tmp_path / "first"))
 
 
-def test_a_finished_run_proves_itself(quick_project):
+def test_a_finished_run_is_verified(quick_project):
     ended = call("runs", "verify", "first", folder=quick_project)
     assert ended.code == 0, ended.err
-    assert "first proves itself" in ended.out
+    assert "first is verified" in ended.out
     assert "rejected" in ended.out
     assert call("runs", "verify", "first", "--json", folder=quick_project).json == {
         "run": "first",
@@ -55,7 +55,8 @@ def test_a_stage_that_the_project_gets_later_leaves_earlier_runs_as_they_are(run
 def test_a_stage_s_record_that_is_missing_is_named(run):
     (run / "stages/2_train.json").unlink()
     write_manifest(Run(run))
-    assert "stages/2_train.json is not as its stage left it." in verify_run(Run(run))
+    differences = verify_run(Run(run))
+    assert "stages/2_train.json is missing or was changed after its stage wrote it." in differences
 
 
 def test_it_is_verified_without_torch_and_without_a_network(quick_project):
@@ -78,7 +79,7 @@ def test_it_is_verified_without_torch_and_without_a_network(quick_project):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert "proves itself" in ended.stdout
+    assert "is verified" in ended.stdout
 
 
 def test_each_flipped_bit_and_each_truncation_is_found(run):
@@ -103,7 +104,7 @@ def test_each_flipped_bit_and_each_truncation_is_found(run):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("damage", "words"),
     [
         (lambda run: (run / "decision.json").unlink(), "decision.json is missing"),
         (lambda run: (run / "models/extra.onnx").write_text(""), "models/extra.onnx is not in"),
@@ -112,8 +113,8 @@ def test_each_flipped_bit_and_each_truncation_is_found(run):
         (lambda run: os.truncate(run / "manifest.json", 0), "manifest.json is damaged"),
     ],
 )
-def test_what_is_missing_or_came_later_is_named(run, spoil, words):
-    spoil(run)
+def test_what_is_missing_or_came_later_is_named(run, damage, words):
+    damage(run)
     assert any(words in line for line in verify_run(Run(run)))
 
 
@@ -135,7 +136,7 @@ def test_an_edited_figure_is_found_although_the_manifest_is_new(run, name, chang
 
 
 def forge(run: Path) -> None:
-    "All answers right, and everything that follows from them made anew."
+    "Make all predictions correct, and recompute everything that follows from them."
     settings = Run(run).settings
     labels, probabilities = load_predictions(run / "evaluation/predictions.npz")
     probabilities = np.full_like(probabilities, 0.001)
@@ -160,7 +161,7 @@ def forge(run: Path) -> None:
     write_manifest(Run(run))
 
 
-def test_answers_that_the_model_never_gave_are_found_where_the_images_are(quick_project):
+def test_predictions_that_the_model_did_not_make_are_found_where_the_images_are(quick_project):
     run = quick_project / "artifacts/runs/forged"
     shutil.copytree(quick_project / "artifacts/runs/first", run)
     assert call("runs", "verify", "forged", "--deep", folder=quick_project).code == 0
@@ -168,7 +169,7 @@ def test_answers_that_the_model_never_gave_are_found_where_the_images_are(quick_
     assert call("runs", "verify", "forged", folder=quick_project).code == 0  # it agrees with itself
     ended = call("runs", "verify", "forged", "--deep", folder=quick_project)
     assert ended.code == 1
-    assert "model.onnx says something else" in ended.out
+    assert "model.onnx predicts differently" in ended.out
 
 
 def test_a_replay_gives_the_same_bits(quick_project):

@@ -1,4 +1,4 @@
-/** The drawing page: from strokes or an image file to the net's answer. */
+/** The drawing page: from strokes or an image file to the model's prediction. */
 import * as ort from "./onnxruntime/ort.wasm.min.mjs";
 import { EXAMPLES } from "./examples.js";
 import { readDigit } from "./preprocess.js";
@@ -13,8 +13,8 @@ const answerLine = document.getElementById("draw-answer");
 const fileInput = document.getElementById("draw-file");
 
 const model = { record: null, session: null };
-let loadedImage = null; // the pixels of an image file, as long as it is what is shown
-let strokeEnd = null; // where the pen is while it draws
+let loadedImage = null; // the pixels of an image file while it is shown
+let strokeEnd = null; // position of the pen during a stroke
 const EMPTY = "Draw a digit.";
 
 // The model
@@ -30,7 +30,7 @@ async function loadModel() {
   model.session = session;
 }
 
-/** Read an example out of sight until the browser has compiled what reads: the first stroke waits less. */
+/** Classify a hidden example until the browser has compiled the code, so that the first stroke is fast. */
 async function warmUp(session) {
   const sheet = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
   clear(sheet);
@@ -52,15 +52,15 @@ function describeModel({ run_id, status, data, accuracy, n_test_images, sha256 }
   if (run_id) parts.push(`The model of run ${run_id}, ${status}, trained on ${DATA[data] ?? data}.`);
   if (accuracy) {
     const percent = (100 * accuracy).toFixed(2);
-    parts.push(`It reads ${percent} % of ${n_test_images.toLocaleString("en")} test images right.`);
+    parts.push(`It classifies ${percent}% of ${n_test_images.toLocaleString("en")} test images correctly.`);
   }
   parts.push(`SHA-256 of the file: ${sha256}`);
   document.getElementById("draw-model").textContent = parts.join(" ");
 }
 
-// The answer
+// The prediction
 
-/** What the net says of a picture; null if there is nothing to read. */
+/** Classify a picture; null if it shows no digit. */
 async function recognise(session, picture) {
   const pixels = readDigit(picture);
   if (!pixels) return null;
@@ -73,14 +73,14 @@ let running = false;
 let waiting = false;
 let speak = false;
 
-/** Answer anew, once for all the changes of a frame; say it aloud only when a stroke has ended. */
+/** Update the prediction, once per frame; announce it to screen readers only when a stroke has ended. */
 function update({ aloud }) {
   speak ||= aloud;
   waiting = true;
-  if (!running && model.session) requestAnimationFrame(answer);
+  if (!running && model.session) requestAnimationFrame(predict);
 }
 
-async function answer() {
+async function predict() {
   if (running || !waiting) return;
   running = true;
   waiting = false;
@@ -91,7 +91,7 @@ async function answer() {
   } finally {
     running = false;
   }
-  if (waiting) requestAnimationFrame(answer);
+  if (waiting) requestAnimationFrame(predict);
   show(result);
 }
 
@@ -107,10 +107,10 @@ function show(result) {
   showPixels(result?.pixels ?? new Uint8Array(784));
   if (!speak || waiting) return;
   speak = false;
-  answerLine.textContent = result ? inWords(probabilities.indexOf(most), most) : EMPTY;
+  answerLine.textContent = result ? describe(probabilities.indexOf(most), most) : EMPTY;
 }
 
-function inWords(label, probability) {
+function describe(label, probability) {
   const article = label === 8 ? "an" : "a";
   return probability < 0.5
     ? `Perhaps ${article} ${label}, with a probability of ${percent(probability)}.`
@@ -118,7 +118,7 @@ function inWords(label, probability) {
 }
 
 function percent(probability) {
-  return `${(100 * probability).toFixed(1)}\u00a0%`; // the sign stays on its number's line
+  return `${(100 * probability).toFixed(1)}%`;
 }
 
 function showPixels(pixels) {
@@ -137,7 +137,7 @@ function clear(sheet) {
   sheet.lineCap = sheet.lineJoin = "round";
 }
 
-function startAnew() {
+function clearDrawing() {
   loadedImage = null;
   clear(drawing);
 }
@@ -166,7 +166,7 @@ function strokeTo(point) {
 }
 
 function drawExample(digit) {
-  startAnew();
+  clearDrawing();
   trace(drawing, digit);
   update({ aloud: true });
 }
@@ -175,7 +175,7 @@ canvas.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return;
   event.preventDefault();
   canvas.setPointerCapture(event.pointerId);
-  if (loadedImage) startAnew(); // a stroke begins a drawing of one's own
+  if (loadedImage) clearDrawing(); // a stroke starts a new drawing
   strokeEnd = place(event);
   strokeTo(strokeEnd); // a dot
   update({ aloud: false });
@@ -201,7 +201,7 @@ async function loadFile(file) {
   await loading;
   let image;
   try {
-    // As Pillow reads it: turned as the camera was held, colours as they are in the file.
+    // As in Pillow: rotated by the EXIF orientation, colours as stored in the file.
     const options = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
     image = await createImageBitmap(file, options);
   } catch {
@@ -216,7 +216,7 @@ async function loadFile(file) {
   }
   const whole = new OffscreenCanvas(width, height).getContext("2d");
   whole.drawImage(image, 0, 0);
-  startAnew();
+  clearDrawing();
   loadedImage = whole.getImageData(0, 0, width, height);
   const scale = Math.min(canvas.width / width, canvas.height / height);
   const [left, top] = [canvas.width - width * scale, canvas.height - height * scale];
@@ -226,7 +226,7 @@ async function loadFile(file) {
 
 fileInput.addEventListener("change", () => {
   if (fileInput.files.length) loadFile(fileInput.files[0]);
-  fileInput.value = ""; // the same file can be chosen again
+  fileInput.value = ""; // allows choosing the same file again
 });
 
 canvas.addEventListener("dragover", (event) => {
@@ -260,12 +260,12 @@ function makeRows() {
 }
 
 document.getElementById("draw-clear").addEventListener("click", () => {
-  startAnew();
+  clearDrawing();
   update({ aloud: true });
 });
 
 makeRows();
-startAnew();
+clearDrawing();
 showPixels(new Uint8Array(784));
 answerLine.textContent = "Loading the model …";
 const loading = loadModel();

@@ -1,4 +1,4 @@
-// Ten digits as strokes of a pen, for those who cannot draw: SVG paths in a square of 100 by 100.
+// Ten digits as pen strokes, for users who cannot draw: SVG paths in a square of 100 by 100.
 export const EXAMPLES = [
   "M50 18 C28 18 26 82 50 82 C74 82 72 18 50 18 Z",
   "M56 16 L46 84",

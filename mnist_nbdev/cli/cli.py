@@ -13,11 +13,11 @@ from . import inputs, runs, serving
 from .app import app, main, terminate
 
 _all_ = ["app", "main"]
-COMMANDS = (inputs, runs, serving)  # imported, they are part of the app
+COMMANDS = (inputs, runs, serving)  # importing them registers their commands
 
 # %% ../../nbs/cli/04_cli.ipynb #c27f1b96
 def script() -> None:
-    "What the installed command calls."
+    "Run the installed command."
     signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without
     sys.exit(main())

@@ -60,25 +60,25 @@ logger = get_logger("pipeline")
 # %% ../../nbs/execution/02_pipeline.ipynb #502b65af
 def run_stages(
     run: Run,  # locked by this process
-    fresh: bool,  # execute every stage, whatever earlier runs have
+    fresh: bool,  # execute every stage, reuse none
     kernels: Kernels,
 ) -> None:
-    "Do every stage of a run that is not done yet. Raises `PipelineError` where one fails."
-    stages = _stages_known_here(run)
-    hashes = {name: sha256_file(run.path(name)) for name in _given_files(run)}
+    "Reuse or execute each stage that is not done yet. Raises `PipelineError` if one fails."
+    stages = _known_stages(run)
+    hashes = {name: sha256_file(run.path(name)) for name in _input_files(run)}
     for number, stage in enumerate(stages):
         kernels.raise_if_interrupted()
         began = time.perf_counter()
         key = stage_key(stage, run.settings, hashes)
         record = read_stage_record(run, stage.name)
         if record and record["key"] == key:
-            logger.info(f"{stage.name} is done already")
+            logger.info(f"{stage.name} is already done")
             hashes |= record["outputs"]
             continue
         source, why = (None, "--fresh") if fresh else find_reusable(run.artifacts, stage, key)
         if source and not stage.always_runs:
             origin = reuse_stage(source, run, stage)
-            logger.info(f"{stage.name} is taken over from run {origin}: nothing has changed")
+            logger.info(f"{stage.name} is reused from run {origin}: nothing has changed")
             hashes |= run.record(f"stages/{stage.name}.json")["outputs"]
         else:
             why = why or ALWAYS_RUNS
@@ -87,32 +87,32 @@ def run_stages(
             kernels.execute(stage, run, then=stages[number + 1 :])
             timing = run.read_json("timing.json")
             added = {name: value for name, value in timing.items() if value != before.get(name)}
-            key = stage_key(stage, run.settings, hashes)  # the data are there now
+            key = stage_key(stage, run.settings, hashes)  # now that the data files exist
             hashes |= write_stage_record(run, stage, key, added, why)
         run.add_timing(stages={stage.name: round(time.perf_counter() - began, 3)})
 
 
-ALWAYS_RUNS = "a decision is made anew in every run"
+ALWAYS_RUNS = "every run makes its own decision"
 
 
-def _stages_known_here(run: Run) -> list[Stage]:
+def _known_stages(run: Run) -> list[Stage]:
     for name in run.stages:
         if name not in STAGES:
             raise PipelineError(
-                f"The run {run.name} was begun with a stage {name}, and there is none here. "
-                "Finish it with the version that it was begun with, or start a new run."
+                f"The run {run.name} was started with a stage {name}, which this version lacks. "
+                "Finish it with the version that started it, or start a new run."
             )
     return [STAGES[name] for name in run.stages]
 
 
-def _given_files(run: Run) -> list[str]:
+def _input_files(run: Run) -> list[str]:
     model = ["models/model.json", "models/model.safetensors"]
     return model if run.request["mode"] == "evaluate" else []
 
 # %% ../../nbs/execution/02_pipeline.ipynb #b3883712
 def summarise(
     run: Run,
-    status: str | None = None,  # "failed" or "interrupted"; None: what its files say
+    status: str | None = None,  # "failed" or "interrupted"; None: as its files say
 ) -> dict[str, Any]:  # the content of summary.json
     "Write a run's summary from its files."
     facts = run.record("data/dataset.json") if run.has("data/dataset.json") else {}
@@ -133,11 +133,11 @@ def summarise(
 def finish_run(
     run: Run,  # whose stages are all done
 ) -> dict[str, Any]:  # its summary
-    "Close a run: summary, report, manifest, links."
+    "Close a run: write its summary, report and manifest, then update the links."
     summary = summarise(run)
     if run.has("decision.json"):
         write_report(run)
-    # From here on the run's own log is part of the evidence and does not grow any more.
+    # From here on the run's own log is part of the evidence and no longer grows.
     start_logging(run.settings.logging, run.name)
     write_manifest(run)
     publish_latest(run.artifacts)
@@ -147,15 +147,15 @@ def finish_run(
 def require_releasable(
     run: Run,  # finished, in artifacts/runs
 ) -> None:
-    "Raise `PipelineError` unless a run proves itself and was compared with today's champion."
+    "Raise `PipelineError` unless a run is verified and was compared with the champion."
     require_verified(run)
     released = champion(run.artifacts)
     compared = run.record("release/champion.json")["model_sha256"]
-    theirs = released.model_sha256 if released else None
-    if theirs not in (compared, sha256_file(run.path("models/model.onnx"))):
+    champion_sha256 = released.model_sha256 if released else None
+    if champion_sha256 not in (compared, sha256_file(run.path("models/model.onnx"))):
         raise PipelineError(
-            f"The run {run.name} was not compared with the champion of now, "
-            f"{released.run if released else 'which is none'}. Judge it again: "
+            f"The run {run.name} was not compared with the current champion "
+            f"({released.run if released else 'none'}). Evaluate it again: "
             f"`mnist-nbdev run --mode evaluate --model {run.name}`."
         )
 
@@ -163,7 +163,7 @@ def require_releasable(
 def register_run(
     run: Run,  # finished
 ) -> None:
-    "Track a run, and promote an approved one. Raises `PipelineError` when it may not be released."
+    "Track a run, and promote it if approved. Raises `PipelineError` if it may not be released."
     try:
         if run.summary["status"] == "approved" and run.settings.registry.promote:
             promote(run.artifacts, run, require_releasable, why="approved by its own run")
@@ -176,7 +176,7 @@ def execute_run(
     run: Run,
     fresh: bool = False,
 ) -> dict[str, Any]:  # its summary
-    "Take a run to its end, from wherever it stands."
+    "Execute the remaining stages of a run, then close and register it."
     settings = run.settings
     lock = run.artifacts / "locks" / "runs" / f"{run.name}.lock"
     with exclusive_lock(lock, f"The run {run.name}"), ExitStack() as stack:
@@ -199,7 +199,7 @@ def execute_run(
             summary = finish_run(run)
         except BaseException as error:
             stopped = isinstance(error, (PipelineInterrupted, KeyboardInterrupt, SystemExit))
-            logger.debug("the run did not end well", exc_info=True)
+            logger.debug("the run did not finish", exc_info=True)
             if not run.is_finished:  # else its summary is sealed
                 summarise(run, "interrupted" if stopped else "failed")
             raise
@@ -211,47 +211,47 @@ def execute_run(
 def forward_signals(
     kernels: Kernels,  # the kernels of the run
 ) -> Iterator[None]:
-    "Pass SIGINT and SIGTERM on while the block runs; only the main thread can."
+    "Forward SIGINT and SIGTERM while the block runs, if it runs in the main thread."
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
+    previous = {
         number: signal.signal(number, lambda received, _: kernels.interrupt(received))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 # %% ../../nbs/execution/02_pipeline.ipynb #b839d567
 def start_run(
-    resolved: ResolvedSettings,  # what to do
+    resolved: ResolvedSettings,  # settings of the run
     mode: str = "pipeline",  # pipeline, train or evaluate
     run_id: str | None = None,  # by default a new one
     model: str | None = None,  # with evaluate: a run or a model's folder; by default the latest run
-    fresh: bool = False,  # take nothing over from earlier runs
+    fresh: bool = False,  # execute every stage, reuse none
 ) -> dict[str, Any]:  # the summary
-    "Make a run and take it to its end. Raises `PipelineError` when it does not get there."
+    "Create a run and execute it. Raises `PipelineError` if it fails or is interrupted."
     runs = runs_folder(resolved.settings)
-    given: Path | None = None
+    model_folder: Path | None = None
     if mode == "evaluate":
-        given = find_model(runs, model or "latest")
-        resolved = settings_for_model(resolved, given)
+        model_folder = find_model(runs, model or "latest")
+        resolved = settings_for_model(resolved, model_folder)
     elif model is not None:
-        raise UsageError("--model names a trained model; it goes with --mode evaluate alone.")
+        raise UsageError("--model names a trained model; use it with --mode evaluate only.")
     name = run_id or new_run_id(resolved.settings.experiment_name)
     folder = path_inside(runs, safe_name(name, "run id"))
-    request = {"mode": mode, "model": given.name if given else None}
-    return execute_run(create_run(folder, resolved, request, given), fresh)
+    request = {"mode": mode, "model": model_folder.name if model_folder else None}
+    return execute_run(create_run(folder, resolved, request, model_folder), fresh)
 
 # %% ../../nbs/execution/02_pipeline.ipynb #79b58e58
 def find_model(
     runs: Path,  # the folder of all runs
     name: str,  # a run, a folder with a model, or a file in it
 ) -> Path:  # the folder of model.json and model.safetensors
-    "Find a trained model. Raises `UsageError` or `PipelineError` when there is none to be trusted."
+    "Find a trained model. Raises `UsageError` or `PipelineError` if it is missing or changed."
     path = Path(name)
     if path.is_file():
         path = path.parent
@@ -268,17 +268,17 @@ def find_model(
 
 # %% ../../nbs/execution/02_pipeline.ipynb #084344f7
 def settings_for_model(
-    resolved: ResolvedSettings,  # what the user asked for
+    resolved: ResolvedSettings,  # settings given by the user
     model: Path,  # the folder of the model
 ) -> ResolvedSettings:  # with the settings that the model was trained with
-    "Settings to evaluate an existing model. Raises `UsageError` on flags that come too late."
+    "Resolve settings to evaluate a model. Raises `UsageError` on flags that contradict it."
     facts = read_sealed_json(model / "model.json")["facts"]
     layers: dict[str, Value] = {}
     for key, value in flatten_settings(resolved.settings).items():
         if key not in facts["trained_with"]:
             layers[key] = Value(value, resolved.origins[key])
         elif resolved.origins[key].startswith("flag"):
-            raise UsageError(f"--set {key}: the model is trained already; that cannot change it.")
+            raise UsageError(f"--set {key}: the model is already trained; leave this out.")
         else:
             layers[key] = Value(facts["trained_with"][key], "the model's own")
     origins = {key: item.origin for key, item in layers.items()}
@@ -286,30 +286,31 @@ def settings_for_model(
 
 # %% ../../nbs/execution/02_pipeline.ipynb #cf758803
 def trained_with(
-    settings: Settings,  # of the run that trains
+    settings: Settings,  # of the run that trains the model
 ) -> dict[str, Any]:  # dotted key -> value, for model.json
-    "The settings that a model keeps, because they say what it is."
+    "Select the settings that define a model, to be stored with it."
     keys = {key for stage in MODES["train"] for key in STAGES[stage].settings}
     return select_settings(settings, keys)
 
 # %% ../../nbs/execution/02_pipeline.ipynb #3062cd0e
 def explain_stages(
-    settings: Settings,  # of the run that is thought of
+    settings: Settings,  # of the planned run
 ) -> list[dict[str, str]]:  # for each stage: whether it would run, and why
-    "What a run with these settings would take over, and what it would execute."
+    "List which stages a run with these settings would reuse, and which it would execute."
     artifacts = project_path(settings.paths.artifacts)
     hashes: dict[str, str] = {}
-    rows, earlier = [], ""
+    rows, first_executed = [], ""
     for stage in STAGES.values():
-        if earlier:
-            rows.append({"stage": stage.name, "action": "run", "why": f"{earlier} runs again"})
+        if first_executed:
+            why = f"{first_executed} runs again"
+            rows.append({"stage": stage.name, "action": "run", "why": why})
             continue
         source, why = None, ALWAYS_RUNS
         if not stage.always_runs:
             source, why = find_reusable(artifacts, stage, stage_key(stage, settings, hashes))
         if source is None:
             rows.append({"stage": stage.name, "action": "run", "why": why})
-            earlier = stage.name
+            first_executed = stage.name
         else:
             rows.append(
                 {"stage": stage.name, "action": "reuse", "why": f"the same as in {source.name}"}

@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 # %% ../../nbs/gate/01_diagnostics.ipynb #887ba229
 def plot_confusion_matrix(
     labels: ArrayLike,  # (N,), the true classes
-    predictions: ArrayLike,  # (N,), the answers
+    predictions: ArrayLike,  # (N,), the predicted classes
     n_classes: int = 10,
 ) -> "Figure":
-    "Counts of each answer to each true class; the mistakes shaded by their share of the row."
+    "Plot the confusion matrix, with the mistakes shaded by their fraction of the row."
     from matplotlib import colormaps
     from sklearn.metrics import confusion_matrix
 
     truth = check_classes("labels", np.asarray(labels), n_classes)
-    answers = check_classes("predictions", np.asarray(predictions), n_classes)
-    counts = confusion_matrix(truth, answers, labels=range(n_classes))
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    np.fill_diagonal(share, 0)
-    shade = 0.1 + 0.65 * share / max(share.max(), 0.005)
-    colours = np.where((share > 0)[..., None], colormaps["Oranges"](shade), 1.0)
+    predicted = check_classes("predictions", np.asarray(predictions), n_classes)
+    counts = confusion_matrix(truth, predicted, labels=range(n_classes))
+    fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(fraction, 0)
+    shade = 0.1 + 0.65 * fraction / max(fraction.max(), 0.005)
+    colours = np.where((fraction > 0)[..., None], colormaps["Oranges"](shade), 1.0)
     colours[np.eye(n_classes, dtype=bool)] = [0.84, 0.90, 0.95, 1.0]
 
     figure, axes = new_figure(3.8, 3.5)
-    label_axes(axes, "answer", "true digit", f"{len(truth):,} images: what was taken for what")
+    label_axes(axes, "predicted digit", "true digit", f"Confusion matrix of {len(truth):,} images")
     axes.imshow(colours)
     axes.grid(False)
     axes.set(xticks=range(n_classes), yticks=range(n_classes))
@@ -62,7 +62,7 @@ def plot_confusion_matrix(
 def plot_per_class(
     metrics: Mapping[str, Any],  # what `evaluate` returns
 ) -> "Figure":
-    "Recall with its interval, and precision, of each class."
+    "Plot recall with its interval, and precision, of each class."
     figure, axes = new_figure(4.4, 2.6)
     for row in metrics["per_class"]:
         place = row["label"]
@@ -79,21 +79,21 @@ def plot_per_class(
     axes.grid(False, axis="x")
     axes.set_xticks([row["label"] for row in metrics["per_class"]])
     _in_percent(axes.yaxis)
-    label_axes(axes, "digit", "share of images")
+    label_axes(axes, "digit", "fraction of images")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     return figure
 
 
 def _in_percent(*axes: Any) -> None:
     for axis in axes:
-        axis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g}%")
 
 # %% ../../nbs/gate/01_diagnostics.ipynb #12a1a5a3
 def plot_roc(
     labels: ArrayLike,  # (N,), the true classes
     probabilities: ArrayLike,  # (N, K)
 ) -> "Figure":
-    "The ROC curve of each class against the rest."
+    "Plot the ROC curve of each class against the rest."
     from sklearn.metrics import roc_curve
 
     truth, rows = check_predictions(labels, probabilities)
@@ -104,19 +104,19 @@ def plot_roc(
 
     figure, axes = new_figure(4.4, 2.6)
     for area, label in reversed(ranked):
-        look = {"color": BLUE, "alpha": 0.45, "lw": 1}
+        style = {"color": BLUE, "alpha": 0.45, "lw": 1}
         if label in styles:
-            look = {"color": ORANGE, "ls": styles[label], "lw": 1.8}
-            look["label"] = f"digit {label}: area {area:.5f}"
+            style = {"color": ORANGE, "ls": styles[label], "lw": 1.8}
+            style["label"] = f"digit {label}: area {area:.5f}"
         false, true, _ = roc_curve(truth == label, rows[:, label])
-        start = np.searchsorted(false, 0, side="right") - 1  # found before the first false one
-        axes.step(np.maximum(false, left)[start:], true[start:], where="post", **look)
+        start = np.searchsorted(false, 0, side="right") - 1  # before the first false positive
+        axes.step(np.maximum(false, left)[start:], true[start:], where="post", **style)
         lowest = min(lowest, true[start])
-    axes.plot([], [], color=BLUE, alpha=0.45, lw=1, label="the others")
+    axes.plot([], [], color=BLUE, alpha=0.45, lw=1, label="other digits")
     axes.set(xscale="log", xlim=(left, 1), ylim=(1.05 * lowest - 0.05, 1.02 - 0.02 * lowest))
     axes.minorticks_off()
     _in_percent(axes.xaxis, axes.yaxis)
-    label_axes(axes, "other digits taken for it (log scale)", "images of the digit found")
+    label_axes(axes, "false positive rate (log scale)", "true positive rate")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
@@ -126,24 +126,26 @@ def plot_reliability(
     probabilities: ArrayLike,  # (N, K)
     n_bins: int = 15,  # of equal width
 ) -> "Figure":
-    "How often the model is right against how sure it is, and how many images that rests on."
+    "Plot accuracy against predicted probability, with the number of images in each bin."
     top, correct = top_probabilities(labels, probabilities)
     rows = [row for row in reliability_bins(top, correct, n_bins) if row["n_images"]]
     error = expected_calibration_error(top, correct, n_bins)
     figure, (upper, lower) = new_figure(4.0, 3.3, 2, sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="as often right as it says")
-    sure, right = ([row[name] for row in rows] for name in ("mean_probability", "accuracy"))
+    upper.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="perfect calibration")
+    probability, accuracy = (
+        [row[name] for row in rows] for name in ("mean_probability", "accuracy")
+    )
     intervals = [wilson_interval(row["n_correct"], row["n_images"]) for row in rows]
-    upper.vlines(sure, *zip(*intervals, strict=True), color=BLUE, lw=1.5)
-    upper.plot(sure, right, "o", color=BLUE, ms=5, label="a bin's images, 95% interval")
+    upper.vlines(probability, *zip(*intervals, strict=True), color=BLUE, lw=1.5)
+    upper.plot(probability, accuracy, "o", color=BLUE, ms=5, label="a bin, 95% interval")
     places, heights = [row["low"] for row in rows], [row["n_images"] for row in rows]
     lower.bar(places, heights, 1 / n_bins, align="edge", color=PALE_BLUE, edgecolor=BLUE, lw=0.7)
     lower.set(yscale="log", ylim=(0.5, 3 * max(*heights, 10)), xlim=(0, 1.02))
     lower.minorticks_off()
     lower.yaxis.set_major_formatter(lambda count, _: f"{count:,g}")
     _in_percent(upper.xaxis, upper.yaxis)
-    label_axes(upper, "", "share of right answers", f"Expected calibration error {error:.4f}")
-    label_axes(lower, "probability of the answer", "images (log)")
+    label_axes(upper, "", "accuracy", f"Expected calibration error {error:.4f}")
+    label_axes(lower, "predicted probability", "images (log)")
     upper.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
@@ -154,20 +156,20 @@ def plot_worst_mistakes(
     probabilities: ArrayLike,  # (N, K)
     n: int = 20,  # mistakes shown, at most
 ) -> "Figure":
-    "The mistakes with the highest probability of the wrong answer, as pictures."
+    "Show the images whose incorrect predictions have the highest probability."
     truth, rows = check_predictions(labels, probabilities)
     pictures = np.asarray(images)
     if len(pictures) != len(truth):
         raise PipelineError(f"There are {len(truth):,} labels, but {len(pictures):,} images.")
-    answers, sureness = rows.argmax(axis=1), rows.max(axis=1)
-    wrong = np.flatnonzero(answers != truth)
-    shown = wrong[np.argsort(-sureness[wrong], kind="stable")][:n]
+    predictions, top = rows.argmax(axis=1), rows.max(axis=1)
+    mistakes = np.flatnonzero(predictions != truth)
+    shown = mistakes[np.argsort(-top[mistakes], kind="stable")][:n]
 
     columns = 5 if len(shown) <= 30 else 10
     lines = max(1, -(-len(shown) // columns))
     figure, axes = new_figure(columns, 1.3 * lines + 0.25, lines, columns, squeeze=False)
-    title = f"{len(wrong):,} mistake{'s' * (len(wrong) != 1)} in {len(truth):,} images"
-    title += f"; the {len(shown)} surest" if len(shown) < len(wrong) else ""
+    title = f"{len(mistakes):,} mistake{'s' * (len(mistakes) != 1)} in {len(truth):,} images"
+    title += f"; the {len(shown)} most confident" if len(shown) < len(mistakes) else ""
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for place in axes.flat[len(shown) :]:
         place.axis("off")
@@ -176,7 +178,8 @@ def plot_worst_mistakes(
         place.imshow(picture, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
         place.set(xticks=[], yticks=[])
         place.spines[:].set(visible=True, color="#CCCCCC")
-        said, true = answers[index], truth[index]
-        left = f"is {true} ({rows[index, true]:.1%})"
-        place.set_title(f"says {said} ({sureness[index]:.1%})\n{left}", fontsize=8, pad=2)
+        predicted, true = predictions[index], truth[index]
+        truth_line = f"true {true} ({rows[index, true]:.1%})"
+        title = f"pred. {predicted} ({top[index]:.1%})\n{truth_line}"
+        place.set_title(title, fontsize=8, pad=2)
     return figure

@@ -37,19 +37,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
 }
-STEM_SIZE = 5  # pixels; the filters of a first block that strides
+STEM_SIZE = 5  # pixels; the filters of a strided first block
 
 # %% ../../nbs/model/00_network.ipynb #24f3d566
 Shrink = Literal["pool", "stride", "none"]
 
 
 def convolution_block(
-    channels_in: int,  # of the image that comes in
-    channels_out: int,  # filters, each of which makes one channel
+    channels_in: int,  # of the input
+    channels_out: int,  # of the output, one per filter
     settings: ModelSettings,  # kernel size, batch normalisation, activation
-    shrink: Shrink = "pool",  # how the image is halved, if it is
+    shrink: Shrink = "pool",  # how the image is halved, if at all
 ) -> nn.Sequential:  # (N, channels_in, H, W) -> (N, channels_out, H // 2, W // 2), or H, W for none
-    "Convolution, pooling, normalisation, activation."
+    "Build a block of convolution, pooling, normalisation and activation."
     size, stride = (STEM_SIZE, 2) if shrink == "stride" else (settings.kernel_size, 1)
     block = nn.Sequential()
     block.add_module(
@@ -76,13 +76,13 @@ def _plan_blocks(
         channels = width
 
 # %% ../../nbs/model/00_network.ipynb #e3ad599d
-MAX_PARAMETERS = 100_000_000  # 400 MB of weights, and four times that while they are trained
+MAX_PARAMETERS = 100_000_000  # 400 MB of weights, and four times that in training
 
 
 def check_architecture(
     settings: ModelSettings,  # the architecture
-) -> int:  # parameters that the network will have
-    "Follow the shapes through the network. Raises `UsageError` that names the one that fails."
+) -> int:  # number of parameters
+    "Check shapes and count parameters. Raises `UsageError` if the network cannot be built."
     side, parameters = IMAGE_SIDE, 0
     for name, channels, width, shrink in _plan_blocks(settings):
         if side < 2:
@@ -101,13 +101,13 @@ def check_architecture(
     if parameters > MAX_PARAMETERS:
         raise UsageError(
             f"model: {parameters:,} parameters are more than the {MAX_PARAMETERS:,} allowed. "
-            "Take smaller conv_channels or fc_hidden_dims."
+            "Reduce conv_channels or fc_hidden_dims."
         )
     return parameters
 
 # %% ../../nbs/model/00_network.ipynb #bd8b0202
 class DigitNet(nn.Module):
-    "Raw images to the ten logits: blocks that halve the image, then dense layers."
+    "A network from raw images to ten logits: convolution blocks, then dense layers."
 
     def __init__(
         self,
@@ -130,19 +130,19 @@ class DigitNet(nn.Module):
         self,
         images: Tensor,  # (N, 1, 28, 28), uint8 or float, pixels 0 to 255
     ) -> Tensor:  # logits (N, 10), float32
-        "Score images."
+        "Compute the logits of images."
         mean, deviation = 255 * self.settings.pixel_mean, 255 * self.settings.pixel_std
         scaled = (images.float() - mean) / deviation  # (N, 1, 28, 28)
-        found = self.blocks(scaled).flatten(1)  # (N, channels * side * side)
-        logits: Tensor = self.output(self.dense(found))
+        features = self.blocks(scaled).flatten(1)  # (N, channels * side * side)
+        logits: Tensor = self.output(self.dense(features))
         return logits.float()
 
 # %% ../../nbs/model/00_network.ipynb #3173ab4c
 def build_model(
     settings: ModelSettings,  # architecture and normalisation
-    seed: int,  # decides the first weights
+    seed: int,  # of the initial weights
 ) -> DigitNet:  # on the CPU, in training mode
-    "A new network. Raises `UsageError` when its shapes do not fit."
+    "Build a network with random weights. Raises `UsageError` if its shapes do not fit."
     check_architecture(settings)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -151,7 +151,7 @@ def build_model(
 # %% ../../nbs/model/00_network.ipynb #63b7ec41
 @dataclass(frozen=True)
 class Layer:
-    "One row of the summary."
+    "One layer of a network, a row of `layer_summary`."
 
     name: str  # as in the weights file: "blocks.block1.convolution"
     kind: str  # "Conv2d"
@@ -161,20 +161,20 @@ class Layer:
 
 # %% ../../nbs/model/00_network.ipynb #049d5fd5
 def layer_summary(
-    model: DigitNet,  # left as it is
-) -> list[Layer]:  # in the order in which an image passes
-    "Shape, parameters and operations of each layer."
+    model: DigitNet,  # left unchanged
+) -> list[Layer]:  # in the order of the forward pass
+    "List the output shape, parameters and operations of each layer."
     layers: list[Layer] = []
     names = {module: name for name, module in model.named_modules()}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         parameters = sum(weight.numel() for weight in module.parameters())
         shape, kind = tuple(output.shape[1:]), type(module).__name__
         operations = _operations(module, inputs[0], output)
         layers.append(Layer(names[module], kind, shape, parameters, operations))
 
     leaves = [module for module in model.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
+    hooks = [leaf.register_forward_hook(record) for leaf in leaves]
     was_training, device = model.training, next(model.parameters()).device
     try:
         with torch.no_grad():
@@ -190,14 +190,14 @@ def _operations(layer: nn.Module, images: Tensor, output: Tensor) -> int:
     if isinstance(layer, nn.Conv2d | nn.Linear):
         return output.numel() * 2 * layer.weight[0].numel()
     if isinstance(layer, nn.Dropout):
-        return 0  # it works in training only
+        return 0  # active in training only
     return images.numel() * (2 if isinstance(layer, nn.BatchNorm2d) else 1)
 
 # %% ../../nbs/model/00_network.ipynb #c78002aa
 def summary_table(
     layers: Iterable[Layer],  # from `layer_summary`
 ) -> str:  # a Markdown table
-    "The layers as a table, with the sums below."
+    "Format the layers as a table, with totals in the last row."
     layers = list(layers)
     lines = ["| layer | kind | output shape | parameters | operations |", "|:--|:--|:--|--:|--:|"]
     for layer in layers:
@@ -212,18 +212,18 @@ def summary_table(
     return "\n".join(lines)
 
 # %% ../../nbs/model/00_network.ipynb #7944fa5c
-SCHEMA_VERSION = 1  # of model.json; raised when an older reader would misunderstand it
+SCHEMA_VERSION = 1  # of model.json; incremented when older readers would misread it
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 
 
 def save_model(
     model: DigitNet,  # on any device
-    settings: ModelSettings,  # what it was built from
-    folder: str | Path,  # gets both files
-    **facts: Any,  # JSON values that are worth keeping: data, seed, best epoch
+    settings: ModelSettings,  # the settings it was built from
+    folder: str | Path,  # where both files are written
+    **facts: Any,  # JSON values to record: data, seed, best epoch
 ) -> None:
-    "Write the weights, then their description."
+    "Save a model: its weights, then their description."
     from safetensors.torch import save
 
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
@@ -245,14 +245,14 @@ def save_model(
 
 # %% ../../nbs/model/00_network.ipynb #88e7ed03
 def model_description(
-    folder: str | Path,  # where `save_model` put it
-) -> dict[str, Any]:  # what model.json holds
-    "Read and verify model.json. Raises `PipelineError` when it is not one of ours, or damaged."
+    folder: str | Path,  # written by `save_model`
+) -> dict[str, Any]:  # the contents of model.json
+    "Read and verify model.json. Raises `PipelineError` if it is missing, damaged or unknown."
     path = Path(folder) / DESCRIPTION_FILE
     if not path.is_file():
         raise PipelineError(
-            f"{folder} has no {DESCRIPTION_FILE}, so there is no model in it. "
-            "Name the folder that a training wrote, such as artifacts/models."
+            f"{folder} has no {DESCRIPTION_FILE}, so it holds no model. "
+            "Pass the folder of a saved model, such as artifacts/models."
         )
     description = read_sealed_json(path)
     version = description.get("schema_version")
@@ -274,18 +274,19 @@ def _read_weights(path: Path, description: dict[str, Any]) -> dict[str, Tensor]:
 
     try:
         size, sha256 = description["weights"]["size"], description["weights"]["sha256"]
-        found = path.stat().st_size
-        data = path.read_bytes() if found == size else b""
+        actual_size = path.stat().st_size
+        data = path.read_bytes() if actual_size == size else b""
     except (KeyError, TypeError) as error:
         raise PipelineError(f"{path.parent / DESCRIPTION_FILE} lacks {error}.") from None
     except OSError as error:
         raise PipelineError(f"Cannot read {path}: {error.strerror or error}.") from None
     if data.startswith(PICKLE_STARTS):
         raise PipelineError(_pickle_message(path))
-    if found != size or sha256_bytes(data) != sha256:
+    if actual_size != size or sha256_bytes(data) != sha256:
         raise PipelineError(
-            f"{path} is not the file that {DESCRIPTION_FILE} describes (size {found} of {size}, "
-            "or another SHA-256): it was damaged or exchanged. Restore both from one run."
+            f"{path} is not the file that {DESCRIPTION_FILE} describes (size {actual_size} "
+            f"instead of {size}, or another SHA-256): it was damaged or replaced. "
+            "Restore both files from one run."
         )
     try:
         tensors: dict[str, Tensor] = load(data)
@@ -296,26 +297,26 @@ def _read_weights(path: Path, description: dict[str, Any]) -> dict[str, Tensor]:
 
 def _pickle_message(path: Path) -> str:
     return (
-        f"{path} is a pickle, which can run any program when it is opened. It was not opened. "
-        f"Models are saved as {WEIGHTS_FILE} with {DESCRIPTION_FILE}: name their folder."
+        f"{path} is a pickle, which can run any code when it is opened. It was not opened. "
+        f"Models are saved as {WEIGHTS_FILE} with {DESCRIPTION_FILE}: pass their folder."
     )
 
 # %% ../../nbs/model/00_network.ipynb #2fa00531
 def load_model(
-    folder: str | Path,  # where `save_model` put it
+    folder: str | Path,  # written by `save_model`
 ) -> DigitNet:  # on the CPU, in evaluation mode
-    "Verify and load a model. Raises `PipelineError` that says what does not fit."
+    "Verify and load a model. Raises `PipelineError` naming what does not match."
     folder = Path(folder)
     if folder.suffix.lower() in PICKLE_SUFFIXES:
         raise PipelineError(_pickle_message(folder))
     description = model_description(folder)
     tensors = _read_weights(folder / WEIGHTS_FILE, description)
     model = build_model(_described_settings(folder / DESCRIPTION_FILE, description), seed=0)
-    misfits = _misfits(tensors, model.state_dict())
-    if misfits:
+    mismatches = _mismatches(tensors, model.state_dict())
+    if mismatches:
         raise PipelineError(
-            f"{folder / WEIGHTS_FILE} does not fit the architecture in {DESCRIPTION_FILE}:\n  "
-            + "\n  ".join(misfits)
+            f"{folder / WEIGHTS_FILE} does not match the architecture in {DESCRIPTION_FILE}:\n  "
+            + "\n  ".join(mismatches)
             + "\nThe two files belong to different models; restore the pair from one run."
         )
     model.load_state_dict(tensors)
@@ -332,14 +333,14 @@ def _described_settings(path: Path, description: dict[str, Any]) -> ModelSetting
         ) from None
 
 # %% ../../nbs/model/00_network.ipynb #6e52b9f7
-def _misfits(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
-    misfits = [f"{name}: missing" for name in wanted if name not in found]
-    for name, value in found.items():
-        if name not in wanted:
-            misfits.append(f"{name}: unknown to this architecture")
-        elif (value.shape, value.dtype) != (wanted[name].shape, wanted[name].dtype):
-            shapes = [f"{list(x.shape)} {str(x.dtype)[6:]}" for x in (value, wanted[name])]
-            misfits.append(f"{name}: {shapes[0]} instead of {shapes[1]}")
+def _mismatches(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    mismatches = [f"{name}: missing" for name in expected if name not in tensors]
+    for name, value in tensors.items():
+        if name not in expected:
+            mismatches.append(f"{name}: unknown to this architecture")
+        elif (value.shape, value.dtype) != (expected[name].shape, expected[name].dtype):
+            shapes = [f"{list(x.shape)} {str(x.dtype)[6:]}" for x in (value, expected[name])]
+            mismatches.append(f"{name}: {shapes[0]} instead of {shapes[1]}")
         elif not torch.isfinite(value).all():
-            misfits.append(f"{name}: holds values that are not finite")
-    return misfits
+            mismatches.append(f"{name}: holds values that are not finite")
+    return mismatches

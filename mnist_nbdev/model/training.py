@@ -67,7 +67,7 @@ logger = get_logger("training")
 
 # %% ../../nbs/model/03_training.ipynb #8359531c
 class TrainingInterrupted(PipelineError):
-    "Stopped by a signal, after a checkpoint."
+    "Training was stopped by a signal, after a checkpoint was written."
 
     def __init__(
         self,
@@ -75,31 +75,33 @@ class TrainingInterrupted(PipelineError):
         epoch: int = 0,
     ) -> None:
         name = signal.Signals(signal_number).name
-        super().__init__(f"The training was stopped by {name} in epoch {epoch}; it can be resumed.")
+        super().__init__(f"Training was stopped by {name} in epoch {epoch}; it can be resumed.")
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 # %% ../../nbs/model/03_training.ipynb #9b5a22b0
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:  # signals that have come
-    "Note SIGINT and SIGTERM while the block runs; only the main thread can."
+def stop_requests() -> Iterator[list[int]]:  # signals received so far
+    "Record SIGINT and SIGTERM while the block runs; do nothing outside the main thread."
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
+    previous = {
+        number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers
+    }
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 # %% ../../nbs/model/03_training.ipynb #3822394d
 @dataclass
 class TrainingResult:
-    "What came out besides the weights. Everything that a clock measured is here, not in history."
+    "What a training run returns besides the weights. No timing is in `history`."
 
-    history: list[dict[str, Any]]  # an entry an epoch
+    history: list[dict[str, Any]]  # one entry per epoch
     best_epoch: int
     epoch_seconds: list[float]
     images_per_second: float
@@ -115,12 +117,12 @@ def train_step(
     images: Tensor,  # (B, 1, 28, 28), uint8
     labels: Tensor,  # (B,), int64
 ) -> tuple[Tensor, Tensor]:  # loss (scalar), logits (B, 10)
-    "One step: change the images a little, score them, follow the gradient."
+    "Run one step: augment the images, compute the loss, update the weights."
     training = parts.settings.training
-    changed = augment(images.float(), parts.settings.augmentation, parts.draws)
-    changed = changed.to(memory_format=torch.channels_last)
+    augmented = augment(images.float(), parts.settings.augmentation, parts.draws)
+    augmented = augmented.to(memory_format=torch.channels_last)
     with _autocast(parts.device, parts.precision):
-        logits = parts.model(changed)
+        logits = parts.model(augmented)
     loss = training_loss(logits, labels, training)
     parts.optimizer.zero_grad(set_to_none=True)
     parts.scaler.scale(loss).backward()
@@ -135,8 +137,8 @@ def train_step(
 
 
 def _autocast(device: str, precision: str) -> Any:
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    return torch.autocast(device, kind) if kind else contextlib.nullcontext()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device, dtype) if dtype else contextlib.nullcontext()
 
 # %% ../../nbs/model/03_training.ipynb #4f44b615
 def train_epoch(
@@ -144,9 +146,9 @@ def train_epoch(
     state: TrainingState,
     images: Tensor,  # (N, 1, 28, 28), uint8, on the device
     labels: Tensor,  # (N,), int64
-    after_step: Callable[[TrainingState], None],  # checkpoints and stop requests
+    after_step: Callable[[TrainingState], None],  # handles checkpoints and stop requests
 ) -> None:
-    "The rest of an epoch, from wherever it stands."
+    "Train for the rest of the current epoch."
     size, settings = parts.settings.data.batch_size, parts.settings
     order = torch.randperm(len(images), generator=_generator(settings.seed, state.epoch, "order"))
     order = order.to(parts.device)
@@ -157,11 +159,11 @@ def train_epoch(
             batch = order[state.step * size : (state.step + 1) * size]
             target = labels.index_select(0, batch)
             loss, logits = train_step(parts, images.index_select(0, batch), target)
-            right = (logits.argmax(1) == target).sum()
-            state.sums += torch.stack([loss * size, right.float()]).to(state.sums)
+            correct = (logits.argmax(1) == target).sum()
+            state.sums += torch.stack([loss * size, correct.float()]).to(state.sums)
             state.step += 1
             if parts.device == "cpu" or state.step % 50 == 0 or state.step == n_steps:
-                # Elsewhere than on the processor, looking at a number means waiting for it.
+                # On other devices, reading a number means waiting for it.
                 _require_finite(state)
                 seen = state.step * size
                 bar.set_postfix(
@@ -174,7 +176,7 @@ def train_epoch(
 
 
 def _draws_device(device: str) -> str:
-    "Where random numbers are drawn and sums are kept: on CUDA there, so that no step waits."
+    "Choose where random numbers and sums live: on CUDA with the model, so that no step waits."
     return device if device == "cuda" else "cpu"
 
 
@@ -186,8 +188,8 @@ def _generator(seed: int, epoch: int, purpose: str, device: str = "cpu") -> torc
 def _require_finite(state: TrainingState) -> None:
     if not math.isfinite(float(state.sums[0])):
         raise PipelineError(
-            f"The loss is not finite any more in epoch {state.epoch}, step {state.step}. The last "
-            "good weights are in the checkpoint before. Try a smaller training.learning_rate, or "
+            f"The loss is no longer finite in epoch {state.epoch}, step {state.step}. The last "
+            "good weights are in the previous checkpoint. Try a smaller training.learning_rate, or "
             "training.gradient_clip_norm=1."
         )
 
@@ -220,7 +222,7 @@ def validate(
     labels: Tensor,  # (N,), int64
     batch_size: int = 500,
 ) -> tuple[float, float]:  # cross entropy, accuracy
-    "Score images in fp32, as the exported model will."
+    "Compute loss and accuracy in fp32, the precision of the exported model."
     model.eval()
     logits = torch.cat([model(batch) for batch in torch.split(images, batch_size)])
     accuracy = (logits.argmax(1) == labels).double().mean()
@@ -232,7 +234,7 @@ def end_epoch(
     state: TrainingState,
     validation: tuple[Tensor, Tensor],  # images, labels
 ) -> None:
-    "Validate, remember the best weights, and get ready for the next epoch."
+    "Validate, keep the best weights, and prepare the next epoch."
     loss, accuracy = validate(parts.average.model, *validation)
     seen = max(state.step * parts.settings.data.batch_size, 1)
     entry = {
@@ -269,34 +271,34 @@ def _start(parts: TrainingParts) -> TrainingState:
 
 @contextlib.contextmanager
 def _kept_memory() -> Iterator[None]:
-    "Let glibc keep what a step frees, and give it back at the end; elsewhere do nothing."
+    "Let glibc keep freed memory until the block ends; do nothing on other systems."
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
         yield
         return
-    trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
-    most = 32 * 2**20  # of a mapping that glibc's own rule would move into the heap
-    libc.mallopt(mmap_threshold, most)
+    trim_threshold, mmap_threshold = -1, -3  # constants of malloc.h
+    largest = 32 * 2**20  # what glibc's own rule raises the mmap threshold to, at most
+    libc.mallopt(mmap_threshold, largest)
     libc.mallopt(trim_threshold, 2**31 - 1)
     try:
         yield
     finally:
-        libc.mallopt(trim_threshold, 2 * most)
+        libc.mallopt(trim_threshold, 2 * largest)
         libc.malloc_trim(0)
 
 
 @contextlib.contextmanager
 def _processor(threads: int) -> Iterator[None]:
-    "What holds for the whole process, set while the block runs."
-    before = torch.get_num_threads()
+    "Set the threads and the arithmetic of the process while the block runs."
+    previous = torch.get_num_threads()
     torch.set_num_threads(threads or usable_cores())
-    torch.set_flush_denormal(True)  # numbers too small to matter are slow to compute with
+    torch.set_flush_denormal(True)  # denormals are slow, and too small to matter
     try:
         with _kept_memory():
             yield
     finally:
         torch.set_flush_denormal(False)
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous)
 
 
 def _prepare(model: DigitNet, train: Split, validation: Split, settings: Settings) -> TrainingParts:
@@ -329,7 +331,7 @@ def _identity(
     settings: Settings, train: Split, validation: Split, device: str, precision: str
 ) -> str:
     decisive = select_settings(settings, TRAINING_SETTINGS)
-    del decisive["training.checkpoint_interval_s"]  # how often, not what
+    del decisive["training.checkpoint_interval_s"]  # does not change the weights
     size = decisive.pop("data.batch_size")
     parts = [part for split in (train, validation) for part in (split.images, split.labels)]
     data = [sha256_bytes(np.ascontiguousarray(part).tobytes()) for part in parts]
@@ -343,11 +345,11 @@ def train(
     validation: Split,
     settings: Settings,  # seed, data.batch_size, augmentation, training
     *,
-    checkpoints: Path,  # a folder of this training's own
-    history_file: Path,  # gets a line of JSON an epoch
-    resume: bool = True,  # go on from a checkpoint that is there
+    checkpoints: Path,  # a folder for this run alone
+    history_file: Path,  # gets one line of JSON per epoch
+    resume: bool = True,  # continue from an existing checkpoint
 ) -> TrainingResult:
-    "Train a model. Raises `TrainingInterrupted` after a checkpoint, `PipelineError` on a bad loss."
+    "Train a model. Raises `TrainingInterrupted` on a signal, `PipelineError` on a non-finite loss."
     threads = settings.training.threads
     with torch.random.fork_rng(), _processor(threads), stop_requests() as stop:
         parts = _prepare(model, train, validation, settings)
@@ -380,7 +382,7 @@ def train(
 
 # %% ../../nbs/model/03_training.ipynb #528ea77e
 class _Watch:
-    "Writes a checkpoint when it is time, and ends the training when somebody asks."
+    "Writes checkpoints at intervals, and stops training on a signal."
 
     def __init__(self, parts: TrainingParts, folder: Path, stop: list[int]) -> None:
         self._parts, self._folder, self._stop = parts, folder, stop
@@ -420,9 +422,9 @@ def _device_memory_mb(device: str) -> float:
 
 # %% ../../nbs/model/03_training.ipynb #2626a31f
 def history_table(
-    history: list[dict[str, Any]],  # of a `TrainingResult`
+    history: list[dict[str, Any]],  # from a `TrainingResult`
 ) -> str:  # Markdown
-    "The epochs as a table."
+    "Format the history as a table, one row per epoch."
     lines = [
         "| epoch | training loss | accuracy | validation loss | accuracy | learning rate |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -437,9 +439,9 @@ def history_table(
 
 # %% ../../nbs/model/03_training.ipynb #817d0295
 def plot_curves(
-    history: list[dict[str, Any]],  # of a `TrainingResult`
+    history: list[dict[str, Any]],  # from a `TrainingResult`
 ) -> "Figure":
-    "Loss, error and learning rate by epoch."
+    "Plot loss, error and learning rate by epoch."
     epochs = [entry["epoch"] for entry in history]
     figure: Figure
     figure, axes = new_figure(8.3, 2.4, 1, 3)

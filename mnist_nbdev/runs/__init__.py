@@ -1,1 +1,1 @@
-"""What a run's folder holds, how it is proved, and the report that it makes. Executes nothing."""
+"""What a run's folder holds, the evidence in it, and the report on it. Executes nothing."""

@@ -42,15 +42,15 @@ SAFE_ATTRIBUTES = ("alt", "title", "width", "colspan", "rowspan", "scope", "star
 
 
 def safe_html(
-    markup: str,  # HTML from anywhere
-) -> str:  # the same without whatever could act or fetch
-    "HTML that shows and does nothing else."
+    markup: str,  # untrusted HTML
+) -> str:  # the same without anything that could run or fetch
+    "Remove everything from HTML that does more than display."
     import nh3
 
     return nh3.clean(
         markup,
         tags=set(SAFE_TAGS),
-        clean_content_tags=set(),  # what stands between tags that may not stay is shown as text
+        clean_content_tags=set(),  # the content of a removed tag is shown as text
         attributes={"*": set(SAFE_ATTRIBUTES), "a": {"href"}, "img": {"src"}},
         attribute_filter=_safe_value,
         url_schemes={"data", "http", "https"},
@@ -65,7 +65,7 @@ def _safe_value(tag: str, name: str, value: str) -> str | None:
 # %% ../../nbs/runs/06_report.ipynb #affb4b8c
 @contextmanager
 def without_iri_grammar() -> Iterator[None]:
-    "Import nbformat, and what builds on it, without jsonschema's grammar of addresses."
+    "Import nbformat and packages built on it without jsonschema's slow IRI grammar."
     name = "rfc3987_syntax"
     blocked = name not in sys.modules
     if blocked:
@@ -80,20 +80,20 @@ def without_iri_grammar() -> Iterator[None]:
 def notebook_html(
     path: Path,  # an executed notebook
 ) -> str:  # a fragment of HTML, without scripts
-    "The prose and the outputs of a notebook."
+    "Render the prose and the outputs of a notebook."
     with without_iri_grammar():
         import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
-        cell.metadata.pop("tags", None)  # papermill's marks are not for readers
+        cell.metadata.pop("tags", None)  # papermill's tags are not for readers
     return _safe_body(notebook)
 
 
 def markdown_html(
-    text: str,  # Markdown from anywhere
+    text: str,  # untrusted Markdown
 ) -> str:  # a fragment of HTML, without scripts
-    "Markdown as a notebook shows it."
+    "Render Markdown as a notebook shows it."
     with without_iri_grammar():
         import nbformat
 
@@ -129,28 +129,28 @@ PAGE = """<!doctype html>
 <style>{{ style|safe }}</style></head><body><main>
 <header class="{{ decision.status }}"><p class=run>{{ summary.run_id }}</p>
 <h1>{{ decision.status|capitalize }}</h1>
-<p>{% if not stopped_by %}The model may ship: every check passed.
-{% else %}The model must not ship. Not passed: {{ stopped_by|join(", ") }}.{% endif %}</p></header>
+<p>{% if not not_passed %}The model may ship: every check passed.
+{% else %}The model must not ship. Not passed: {{ not_passed|join(", ") }}.{% endif %}</p></header>
 <section class=figures>
 {% for value, label, note in figures %}
 <div><b>{{ value }}</b><span>{{ label }}</span><small>{{ note }}</small></div>
 {% endfor %}
 </section>
 <section><h2>The checks</h2><table class=checks>
-<thead><tr><th>Outcome</th><th>Check</th><th>Why</th></tr></thead><tbody>
+<thead><tr><th>Outcome</th><th>Check</th><th>Reason</th></tr></thead><tbody>
 {% for check in decision.checks %}
 <tr><td><span class="mark {{ check.outcome }}">{{ check.outcome }}</span></td>
 <th scope=row>{{ check.name|replace("_", " ") }}</th><td>{{ check.why }}</td></tr>
 {% endfor %}
 </tbody></table></section>
-<section><h2>What it was made of</h2><table class=facts>
+<section><h2>Data, settings and environment</h2><table class=facts>
 {% for name, value in facts.items() %}
 <tr><th scope=row>{{ name }}</th><td>{{ value }}</td></tr>
 {% endfor %}
 </table></section>
 <section><details><summary>The model card</summary>{{ card|safe }}</details></section>
 <h2>The notebooks, as executed</h2>
-<p class=lead>The code of each is beside this page, in notebooks/.</p>
+<p class=lead>The notebooks with their code are in notebooks/, beside this page.</p>
 <nav aria-label=stages>
 {% for name, title, _ in notebooks %}<a href="#{{ name }}">{{ title }}</a>{% endfor %}
 </nav>
@@ -164,7 +164,7 @@ PAGE = """<!doctype html>
 def report_figures(
     run: Run,
 ) -> list[tuple[str, str, str]]:  # value, label and note of each
-    "The main figures, as far as the run has them."
+    "Collect the main figures that the run has."
     metrics, figures = run.summary["metrics"], []
     if metrics.get("accuracy") is not None:
         confidence = run.settings.evaluation.confidence
@@ -172,11 +172,11 @@ def report_figures(
         interval = f"{100 * confidence:.4g}% interval {bounds}"
         figures.append((f"{metrics['accuracy']:.2%}", "test accuracy", interval))
     n_models = run.read_json("release/looks.json").get("models")
-    judged = f"different models evaluated on them: {n_models}" if n_models else ""
+    evaluated = f"models evaluated on them: {n_models}" if n_models else ""
     for name, form, label, note in (
-        ("n_test_images", "{:,}", "test images", judged),
-        ("worst_class_recall", "{:.2%}", "recall of the worst class", ""),
-        ("batch_p95_ms", "{:.1f} ms", "p95 of a batch", "on the machine named below"),
+        ("n_test_images", "{:,}", "test images", evaluated),
+        ("worst_class_recall", "{:.2%}", "worst-class recall", ""),
+        ("batch_p95_ms", "{:.1f} ms", "batch latency, p95", "on the machine below"),
         ("model_size_mb", "{:.2f} MB", "model.onnx", ""),
     ):
         if metrics.get(name) is not None:
@@ -187,7 +187,7 @@ def report_figures(
 def report_facts(
     run: Run,
 ) -> dict[str, str]:
-    "What the run was made of: data, settings that differ from the defaults, machine, time."
+    "Collect the run's data, changed settings, code, machine, packages and times."
     environment, summary = run.read_json("environment.json"), run.summary
     git, packages = environment.get("git"), environment.get("packages", {})
     commit = f"{git['commit'][:12]}{'' if git['clean'] else ', with local changes'}" if git else "—"
@@ -214,19 +214,19 @@ def _listing(values: Mapping[str, Any]) -> str:
 
 # %% ../../nbs/runs/06_report.ipynb #61944c6e
 def model_card(
-    run: Run,  # that came to a decision
+    run: Run,  # with a decision
 ) -> str:  # Markdown
-    "What whoever uses the model has to know. Raises `PipelineError` where evidence is missing."
+    "Render the model card for users. Raises `PipelineError` when evidence is missing."
     from jinja2 import DictLoader, Environment, StrictUndefined
 
     evidence, confidence = collect_evidence(run), run.settings.release_thresholds.confidence
     if not (evidence.accuracy and evidence.classes and evidence.slices and evidence.calibration):
         raise PipelineError(f"{run.folder} lacks evidence for its model card: evaluate again.")
-    shares = {"all test images": evidence.accuracy}
-    shares |= {f"digit {label}": counts for label, counts in evidence.classes.items()}
-    spoiled = run.read_json("evaluation/robustness.json")["corruptions"]
+    classes = {"all test images": evidence.accuracy}
+    classes |= {f"digit {label}": counts for label, counts in evidence.classes.items()}
+    corruptions = run.read_json("evaluation/robustness.json")["corruptions"]
     facts = run.record("data/dataset.json")
-    # Whatever is put in loses all that Markdown or HTML would act on.
+    # Inserted values lose every character that Markdown or HTML would interpret.
     environment = Environment(
         autoescape=True,
         loader=DictLoader({"card": MODEL_CARD, "table": SHARES}),
@@ -243,35 +243,36 @@ def model_card(
         facts=facts,
         machine=run.read_json("environment.json"),
         confidence=f"{100 * confidence:.4g}%",
-        shares=_shares(shares, confidence),
+        n_models=evidence.data.n_models if evidence.data else None,
+        classes=_accuracy_rows(classes, confidence),
         calibration=calibration_interval(evidence.calibration, confidence),
-        slices=_shares(evidence.slices, confidence),
-        spoiled=spoiled,
-        kinds=sorted(spoiled["by_kind"].items(), key=lambda item: float(item[1])),
-        **_mistakes(run, facts["source"]),
+        slices=_accuracy_rows(evidence.slices, confidence),
+        corruptions=corruptions,
+        by_corruption=sorted(corruptions["by_kind"].items(), key=lambda item: float(item[1])),
+        **_errors(run, facts["source"]),
     )
 
 
-def _shares(groups: Mapping[str, Counts], confidence: float) -> list[list[str]]:
+def _accuracy_rows(groups: Mapping[str, Counts], confidence: float) -> list[list[str]]:
     rows = []
     for name, counts in groups.items():
-        right, images = counts.n_correct, counts.n_images
-        bounds = clopper_pearson_bounds(right, images, confidence) if images else ()
-        shown = [f"{share:.2%}" for share in (right / images, *bounds)] if images else [""] * 3
-        rows.append([name, f"{right:,}", f"{images:,}", *shown])
+        correct, images = counts.n_correct, counts.n_images
+        bounds = clopper_pearson_bounds(correct, images, confidence) if images else ()
+        percents = [f"{value:.2%}" for value in (correct / images, *bounds)] if images else [""] * 3
+        rows.append([name, f"{correct:,}", f"{images:,}", *percents])
     return rows
 
 
-def _mistakes(run: Run, source: str) -> dict[str, Any]:
+def _errors(run: Run, source: str) -> dict[str, Any]:
     labels, probabilities = load_predictions(run.path("evaluation/predictions.npz"))
-    said = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(said != labels)
-    surest = wrong[np.argsort(-probabilities[wrong, said[wrong]], kind="stable")][:10]
-    rows = [(i, labels[i], said[i], f"{float(probabilities[i, said[i]]):.1%}") for i in surest]
+    predictions, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    errors = np.flatnonzero(predictions != labels)
+    most_confident = errors[np.argsort(-confidences[errors], kind="stable")][:10]
+    rows = [(i, labels[i], predictions[i], f"{float(confidences[i]):.1%}") for i in most_confident]
     mislabelled = np.array(SOURCES[source].mislabelled, dtype=int)
-    disputed = mislabelled[np.isin(mislabelled, wrong)].tolist()
-    counts = {"n_wrong": f"{len(wrong):,}", "n_images": f"{len(labels):,}"}
-    return {**counts, "mistakes": rows, "mislabelled": mislabelled, "disputed": disputed}
+    disagreements = mislabelled[np.isin(mislabelled, errors)].tolist()
+    counts = {"n_errors": f"{len(errors):,}", "n_images": f"{len(labels):,}"}
+    return {**counts, "errors": rows, "mislabelled": mislabelled, "disagreements": disagreements}
 
 
 def _plain(text: object) -> str:
@@ -280,65 +281,68 @@ def _plain(text: object) -> str:
 # %% ../../nbs/runs/06_report.ipynb #d6c5af13
 MODEL_CARD = """# Model card: {{ run.name }}
 
-**{{ status }}** for release. Verify it: `mnist-nbdev runs verify {{ run.name }}`.
+Release decision: **{{ status }}**. Verify it: `mnist-nbdev runs verify {{ run.name }}`.
 
-## What it is for
+## Intended use
 
-It reads single handwritten digits, drawn in white on black, centred in 28 by 28 pixels, as in
-MNIST. `predict` brings ordinary images into that form. It always answers with one of the ten
-digits: a letter, an empty page or two digits get an answer too, and nothing says that it is none.
-It is not meant for amounts of money, addresses or anything else where a wrong digit harms somebody,
-unless a person or a checksum looks after it.
+The model classifies single handwritten digits, white on black, centred in 28 by 28 pixels, as in
+MNIST. `predict` converts ordinary images to that form. Every prediction is one of the ten digits:
+a letter, an empty page or two digits also get one, and nothing marks it as invalid. The model is
+not intended for amounts of money, addresses or any other use where a wrong digit causes harm,
+unless a person or a checksum verifies each prediction.
 
-## How it was made
+## Data and training
 
 - Data: {{ facts.source }}{{ ", verified by its SHA-256" if facts.verified }};
   {{ facts.counts.train|grouped }} training, {{ facts.counts.validation|grouped }} validation and
-  {{ facts.counts.test|grouped }} test images. American census employees and students wrote them
-  in the early 1990s.
-- Network: convolutions of {{ run.settings.model.conv_channels|join(", ") }} channels, dense
-  layers of {{ run.settings.model.fc_hidden_dims|join(", ") or "none" }};
-  {{ run.settings.training.epochs }} epochs, seed {{ run.settings.seed }}.
+  {{ facts.counts.test|grouped }} test images. American census employees and students wrote the
+  digits in the early 1990s.
+- Network: convolutional channels {{ run.settings.model.conv_channels|join(", ") }}; hidden dense
+  units {{ run.settings.model.fc_hidden_dims|join(", ") or "none" }}.
+- Training: number of epochs {{ run.settings.training.epochs }}, seed {{ run.settings.seed }}.
 - Code: SHA-256 of the modules {{ machine.code_sha256[:12] }}; {{ machine.processor }}.
 
-## How good it is
+## Accuracy
 
-Bounds hold with {{ confidence }} confidence, each by itself.
+{% if n_models %}
+Models evaluated on these test images so far, including this one: {{ n_models|grouped }}.
+{% endif %}
+Each bound is one-sided, with {{ confidence }} confidence.
 
-{% set rows = shares %}
+{% set rows = classes %}
 {% include "table" %}
 
-Its probabilities are off by {{ calibration[1]|exactly }} on average (expected calibration error;
-{{ calibration[0]|exactly }} to {{ calibration[2]|exactly }}).
+The confidence of a prediction is off by {{ calibration[1]|exactly }} on average (expected
+calibration error, {{ calibration[0]|exactly }} to {{ calibration[2]|exactly }}).
 
-## Where it is weaker
+## Slices and corruptions
 
 {% set rows = slices %}
 {% include "table" %}
 
-On images that were spoiled it is right {{ spoiled.accuracy|percent }} of the time
-({{ spoiled.n_images|grouped }} images, each in ten ways):
-{% for name, share in kinds %}
-{{ name }} {{ share|percent }}{{ "." if loop.last else "," }}
+The accuracy on corrupted images is {{ corruptions.accuracy|percent }}
+({{ corruptions.n_images|grouped }} images, each with ten corruptions):
+{% for name, accuracy in by_corruption %}
+{{ name }} {{ accuracy|percent }}{{ "." if loop.last else "," }}
 {% endfor %}
 
-## Its mistakes
+## Misclassified images
 
-It was wrong on {{ n_wrong }} of {{ n_images }} test images. Those that it was surest of:
+{{ n_errors }} of {{ n_images }} test images are misclassified. The most confident errors:
 
-| test image | label | it said | with |
+| test image | label | prediction | confidence |
 | ---: | --- | --- | ---: |
-{% for row in mistakes %}
+{% for row in errors %}
 | {{ row[0] }} | {{ row[1] }} | {{ row[2] }} | {{ row[3] }} |
 {% endfor %}
 {% if mislabelled|length %}
 
-For {{ mislabelled|length }} test images most people do not see what the label says (arXiv
-2103.14749); the model disagrees with {{ disputed|length }} of these labels:
-{{ disputed|join(", ") or "none" }}.
+For {{ mislabelled|length }} test images the majority of reviewers did not confirm the label (arXiv
+2103.14749); the model disagrees with {{ disagreements|length }} of these labels:
+{{ disagreements|join(", ") or "none" }}.
 {% endif %}
 """
-SHARES = """| on | right | of | share | at least | at most |
+SHARES = """| images | correct | total | accuracy | lower bound | upper bound |
 | --- | ---: | ---: | ---: | ---: | ---: |
 {% for row in rows %}
 |{% for cell in row %} {{ cell }} |{% endfor %}
@@ -398,9 +402,9 @@ a{color:inherit}
 
 # %% ../../nbs/runs/06_report.ipynb #84a2793f
 def write_report(
-    run: Run,  # that came to a decision
+    run: Run,  # with a decision
 ) -> Path:  # report.html
-    "Write the run as one self-contained page, and its model card beside it."
+    "Write the run's report as one self-contained page, with its model card beside it."
     from jinja2 import Environment, StrictUndefined
 
     card, decision = model_card(run), run.read_json("decision.json")
@@ -411,14 +415,14 @@ def write_report(
         style=STYLE,
         summary=run.summary,
         decision=decision,
-        stopped_by=[
+        not_passed=[
             check["name"].replace("_", " ")
             for check in decision["checks"]
             if check["outcome"] != "passed"
         ],
         figures=report_figures(run),
         facts=report_facts(run),
-        # Marked as safe in the template, for `safe_html` has cleaned them:
+        # Marked as safe in the template because `safe_html` has cleaned them:
         card=markdown_html(card),
         notebooks=[
             (name, name.replace("_", " · "), notebook_html(path))

@@ -1,5 +1,5 @@
-"""Every kind of file that is read, with a bit turned or its end cut off: it is refused by name, or
-what is read is what was written. A wrong model, a wrong figure, in silence: never.
+"""Every kind of file that is read, with a bit flipped or its end truncated: it is refused by name,
+or what is read is what was written, and never silently a wrong model or figure.
 """
 
 import os
@@ -97,7 +97,7 @@ READERS = {
 
 
 def stage(run, name):
-    "What a later run would take over; None where it would run the stage again."
+    "The stage that a later run would reuse; None where it would run the stage again."
     return read_stage_record(Run(run), name)
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_refused_or_harmless(name, run, tally, many):
             except PipelineError as error:
                 if not names(str(error), path, name):
                     lost = f"the message names another file than {name}: {error}"
-            tally.add("a file cut off" if cut else "a bit turned in a file", lost)
+            tally.add("a truncated file" if cut else "a flipped bit in a file", lost)
     finally:
         path.write_bytes(content)
 
@@ -158,5 +158,5 @@ def test_a_damaged_file_of_mnist_is_refused(tmp_path, tally, many):
         path.write_bytes(damaged(content, chance, cut))
         with pytest.raises(PipelineError, match=file.name):
             check_idx(path, file)
-        tally.add("a file cut off" if cut else "a bit turned in a file")
+        tally.add("a truncated file" if cut else "a flipped bit in a file")
     assert DataSettings().source == "auto"  # which takes no wrong file for a missing one

@@ -1,4 +1,4 @@
-"""Too little memory: a clear word instead of a death without one; and a long training takes no more
+"""Too little memory: a clear message instead of a silent death; and a long training takes no more
 than a short one.
 """
 
@@ -33,11 +33,9 @@ def limited(folder, megabytes: int) -> Ended:
 @pytest.mark.parametrize(
     ("megabytes", "words"),
     [
-        (200, "MB of memory here (ulimit -v)"),
-        (1400, "MB of memory here (ulimit -v)"),
-        pytest.param(
-            1600, "died. Often the system has ended it for want of memory", marks=NOT_SHORT
-        ),
+        (200, "The memory limit of a process (ulimit -v) is"),
+        (1400, "The memory limit of a process (ulimit -v) is"),
+        pytest.param(1600, "died, most often for lack of memory", marks=NOT_SHORT),
     ],
 )
 def test_with_too_little_memory_a_run_says_so(megabytes, words, tmp_path, tally):
@@ -58,6 +56,6 @@ def test_a_long_training_takes_no_more_memory_than_a_short_one(tmp_path, tally):
         timing = json.loads((tmp_path / "artifacts/runs" / name / "timing.json").read_text())
         assert len(timing["epochs"]) == epochs
         peaks.append(timing["memory"]["2_train"])
-    # Two equal runs differ by up to 20 MB; a copy of the net kept each epoch would be 60.
+    # Two equal runs differ by up to 20 MB; a copy of the network kept each epoch would be 60.
     lost = "" if peaks[1] < peaks[0] + 50 else f"MB after 10 epochs and at the end: {peaks}"
     tally.add("a long training", lost)

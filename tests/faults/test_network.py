@@ -1,4 +1,4 @@
-"""A mirror that misbehaves in every way that a network knows: it is given up in bounded time,
+"""A mirror that misbehaves in every way a network can: it is abandoned in bounded time,
 nothing half-written stays, and the next mirror's file, verified, is taken.
 """
 
@@ -67,7 +67,7 @@ MIRRORS = {
     "sends a page": lambda handler: send(handler, b"<html>Please log in.</html>"),
     "sends another file": lambda handler: send(handler, gzip.compress(b"another file")),
     "redirects for ever": lambda handler: send(handler, b"", 302, Location=handler.path + "x"),
-    "redirects anew each time": lambda handler: send(
+    "redirects to a new address each time": lambda handler: send(
         handler, b"", next(TURNS), Location=handler.path + "x"
     ),
     "redirects to a file of this machine": lambda handler: send(

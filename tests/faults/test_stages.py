@@ -78,15 +78,15 @@ def test_a_stage_that_misbehaves_is_ended_and_cleaned_up(cell, package, tally):
 def test_eight_runs_at_once_are_eight_whole_runs(tmp_path, tally, many):
     names = [f"run-{number}" for number in range(many(2, 8, ci=4))]
     names[1] = "registry"  # a run may be named as a part of the project is
-    names += ["run-0"]  # the same id once more: one of the two is told so
+    names += ["run-0"]  # the same id again: one of the two is refused
     with ThreadPoolExecutor(len(names)) as pool:
         found = list(pool.map(lambda n: call("run", *QUICK, "--run-id", n, folder=tmp_path), names))
     codes = sorted(ended.code for ended in found)
     assert codes == sorted([3] * (len(names) - 1) + [2]), [ended.err[-500:] for ended in found]
     (refused,) = (ended.err for ended in found if ended.code == 2)
-    assert "There is a run run-0 already" in refused
+    assert "The run run-0 already exists" in refused
     for name in names[:-1]:
-        tally.add("runs at once", "; ".join(verify_run(Run(tmp_path / "artifacts/runs" / name))))
+        tally.add("concurrent runs", "; ".join(verify_run(Run(tmp_path / "artifacts/runs" / name))))
     models = {sha256_file(tmp_path / f"artifacts/runs/{n}/models/model.onnx") for n in names}
     assert len(models) == 1
     latest = (tmp_path / "artifacts/latest").resolve().name
@@ -139,7 +139,7 @@ def test_a_disk_that_fills_up_costs_no_file_and_with_more_room_the_run_goes_on(
                 again = call("run", *QUICK, "--run-id", "a", folder=place)
             lost = lost or (again.err[-1500:] if again.code != 3 else "")
             tally.add(
-                "a disk that is full",
+                "a full disk",
                 lost or "; ".join(verify_run(Run(place / "artifacts/runs/a"))),
             )
         finally:
@@ -172,14 +172,14 @@ def test_a_run_is_the_same_whatever_ipython_does_for_its_user(startup, tmp_path,
     there = {"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path)}
     ended = call("run", *QUICK, "--mode", "train", folder=tmp_path, **there)
     assert ended.code == 0, ended.err
-    tally.add("odd places", "the profile's code was run" if startup.exists() else "")
+    tally.add("unusual environments", "the profile's code was run" if startup.exists() else "")
 
 
 @pytest.mark.parametrize(
     "place",
     [pytest.param(place, marks=NOT_SHORT if n > 1 else []) for n, place in enumerate(PLACES)],
 )
-def test_a_run_works_in_odd_places(place, tmp_path, tally):
+def test_a_run_works_in_unusual_environments(place, tmp_path, tally):
     folder = tmp_path / ('it\'s "a" ständige Übung' if "umlauts" in place else "there")
     folder.mkdir()
     if "link" in place:
@@ -209,4 +209,4 @@ def test_a_run_works_in_odd_places(place, tmp_path, tally):
         public = [path for path in run.rglob("*") if path.stat().st_mode & 0o077]
         lost = f"others may read {public}" if public else ""
     assert lost or read_json(run / "summary.json")["status"] == "rejected"
-    tally.add("odd places", lost)
+    tally.add("unusual environments", lost)

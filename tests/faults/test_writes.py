@@ -45,7 +45,7 @@ REFUSALS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EDQUOT")
 
 
 class Text:
-    "A file that is written anew."
+    "A file that is rewritten."
 
     def before(self, folder):
         write_text(folder / "a.txt", "before")
@@ -71,7 +71,7 @@ class Sealed(Text):
 
 
 class Copy(Text):
-    "A file that is taken over from another run."
+    "A file that is reused from another run."
 
     def act(self, folder):
         write_text(folder / "b.txt", "after")
@@ -102,7 +102,7 @@ class Locked(Text):
 
 
 class Predictions:
-    "The answers to all test images."
+    "The predictions for all test images."
 
     labels = (np.arange(20) % 10).astype(np.uint8)
 
@@ -146,8 +146,8 @@ class Model:
         ]
 
 
-class Looks:
-    "The ledger of looks at the test images."
+class Ledger:
+    "The ledger of test-set evaluations."
 
     def before(self, folder):
         record_evaluation(folder, "images", "first", "a-run")
@@ -246,7 +246,7 @@ class Log:
         return "after" if (folder / "a.log.1").exists() else "before"
 
 
-STORIES = (Text, Sealed, Copy, Link, Locked, Predictions, Model, Looks, Manifest, StageRecord)
+STORIES = (Text, Sealed, Copy, Link, Locked, Predictions, Model, Ledger, Manifest, StageRecord)
 STORIES += (NewRun, Release, Log)
 
 
@@ -342,10 +342,10 @@ def test_refused_at_each_operation_the_old_file_stays_and_the_error_says_why(
             elif ended.said != "done" and not names_cause(ended.said, refusal):
                 lost = f"{refusal} at {moment} is not named: {ended.said}"
             elif ended.said == "done" and story.state(folder) != "after":
-                lost = f"{refusal} at {moment}: {story.state(folder)}, and nobody was told"
+                lost = f"{refusal} at {moment}: {story.state(folder)}, and no error was raised"
             elif story.state(folder) not in ("before", "after", "refused"):
                 lost = f"{refusal} at {moment}: {story.state(folder)}"
-            tally.add("refused by the system at each write", lost or try_again(story, folder))
+            tally.add("a system error at each write", lost or try_again(story, folder))
 
 
 def names_cause(said: str, refusal: str) -> bool:
