@@ -124,7 +124,7 @@ def test_an_installation_without_what_a_run_needs_says_so(tmp_path):
     (tmp_path / "lacking").mkdir()
     (tmp_path / "lacking" / "jupyter_client.py").write_text(gone)
     lacking = {"PYTHONPATH": str(tmp_path / "lacking")}
-    ended = call("run", "--preset", "debug", folder=tmp_path, **lacking)
+    ended = call("run", "--preset", "debug", folder=tmp_path, afresh=True, **lacking)
     assert (ended.code, ended.out) == (1, "")
     assert "needs the module jupyter_client" in ended.err
     assert "Traceback" not in ended.err

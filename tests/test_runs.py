@@ -147,7 +147,7 @@ def test_another_training_setting_keeps_the_data_and_runs_the_rest(project):
 
 def test_equal_runs_made_afresh_are_equal_to_the_bit(project):
     folder, _ = project
-    ended = call("run", *QUICK, "--run-id", "fresh", "--fresh", folder=folder)
+    ended = call("run", *QUICK, "--run-id", "fresh", "--fresh", folder=folder, afresh=True)
     assert "is reused" not in ended.err
     first, fresh = run_folder(folder, "first"), run_folder(folder, "fresh")
     for name in [

@@ -173,7 +173,7 @@ def test_predictions_that_the_model_did_not_make_are_found_where_the_images_are(
 
 
 def test_a_replay_gives_the_same_bits(quick_project):
-    ended = call("runs", "replay", "first", "--json", folder=quick_project)
+    ended = call("runs", "replay", "first", "--json", folder=quick_project, afresh=True)
     assert ended.code == 0, ended.err
     outcomes = {row["what"]: row["outcome"] for row in ended.json}
     assert set(outcomes.values()) == {"same"}, ended.json

@@ -60,7 +60,8 @@ def test_a_stage_that_misbehaves_is_ended_and_cleaned_up(cell, package, tally):
     nbformat.write(notebook, path)
     limit = f"pipeline.stage_timeout_s={25 if 'sleep(600)' in cell else 120}"
     words = ("--set", limit, "--mode", "train", "--run-id", "a")
-    ended = call("run", *QUICK, *words, folder=package, PYTHONPATH=str(package))
+    copy = {"PYTHONPATH": str(package)}
+    ended = call("run", *QUICK, *words, folder=package, afresh=True, **copy)
     expected = MISBEHAVIOUR[cell]
     saved = package / "artifacts/runs/a/notebooks/2_train.ipynb"
     lost = ""
@@ -170,7 +171,7 @@ def startup(tmp_path) -> Path:
 
 def test_a_run_is_the_same_whatever_ipython_does_for_its_user(startup, tmp_path, tally):
     there = {"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path)}
-    ended = call("run", *QUICK, "--mode", "train", folder=tmp_path, **there)
+    ended = call("run", *QUICK, "--mode", "train", folder=tmp_path, afresh=True, **there)
     assert ended.code == 0, ended.err
     tally.add("unusual environments", "the profile's code was run" if startup.exists() else "")
 
