@@ -18,7 +18,7 @@ from commands import call
 from PIL import Image
 
 from mnist_nbdev.base.files import read_json
-from mnist_nbdev.registry.verification import verify_run
+from mnist_nbdev.registry.verification import comparable_checks, verify_run
 from mnist_nbdev.runs.run import Run
 
 pytestmark = pytest.mark.integration
@@ -113,3 +113,8 @@ def test_an_earlier_champion_is_compared_with_a_model_that_is_evaluated_now(proj
     (champion,) = (check for check in checks if check["name"] == "champion")
     assert "champion 'second'" in champion["why"]
     assert call("runs", "verify", "now", folder=project).code == 0
+
+
+def test_reasons_that_another_version_worded_are_not_compared(earlier):
+    checks = [{"name": "data", "outcome": "passed", "why": "in other words"}]
+    assert comparable_checks(Run(earlier / "artifacts/runs/first"), checks)[0]["why"] == ""

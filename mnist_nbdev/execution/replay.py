@@ -13,7 +13,7 @@ from ..base.settings import flatten_settings
 from .pipeline import start_run
 from ..gate.release import decide, decision_json
 from ..runs.run import Run
-from ..registry.verification import json_differences
+from ..registry.verification import comparable_checks, json_differences
 from ..runs.collector import collect_evidence
 
 # %% ../../nbs/execution/04_replay.ipynb #0f3ee44c
@@ -68,8 +68,9 @@ def _compare_files(name: str, first: Path, second: Path) -> dict[str, str]:
 
 def _compare_decisions(run: Run, replay: Run) -> dict[str, str]:
     evidence = collect_evidence(replay, release=run)  # with the original champion
-    replayed = decision_json(decide(evidence, run.settings.release_thresholds))["checks"]
-    original = run.read_json("decision.json")["checks"]
+    decision = decision_json(decide(evidence, run.settings.release_thresholds))
+    replayed = comparable_checks(run, decision["checks"])
+    original = comparable_checks(run, run.read_json("decision.json")["checks"])
     pairs = [
         (old, new)
         for old, new in zip(original, replayed, strict=True)
