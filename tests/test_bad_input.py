@@ -20,7 +20,7 @@ from PIL import Image
 from mnist_nbdev.base.files import PipelineError, UsageError, path_inside, safe_name
 from mnist_nbdev.base.loading import environment_variables, read_settings_file, resolve_settings
 from mnist_nbdev.base.settings import InferenceSettings, setting_fields
-from mnist_nbdev.data.sources import IdxFile, check_idx
+from mnist_nbdev.data.mnist import IdxFile, check_idx
 from mnist_nbdev.model.checkpoints import read_checkpoint
 from mnist_nbdev.model.inference import OnnxClassifier
 from mnist_nbdev.model.network import load_model

@@ -53,7 +53,7 @@ def data_fetch(
     as_json: JsonOption = False,
 ) -> None:
     "Download the full MNIST into data.root and verify its files."
-    from mnist_nbdev.data.sources import fetch_mnist
+    from mnist_nbdev.data.mnist import fetch_mnist
 
     start_logging(resolved.settings.logging)
     folder = fetch_mnist(resolved.settings.data)

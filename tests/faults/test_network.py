@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from mnist_nbdev.base.settings import DataSettings
-from mnist_nbdev.data.sources import DownloadError, IdxFile, fetch_mnist
+from mnist_nbdev.data.mnist import DownloadError, IdxFile, fetch_mnist
 
 SHAPE = (1000, 28, 28)
 HEADER = IdxFile("", SHAPE, "", "").header
