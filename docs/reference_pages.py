@@ -74,7 +74,11 @@ def module_page(module: Module, book: Book, place: str) -> str:
         f"Generated from [its notebook]({tutorial}), which explains it.\n",
         f":::{{py:module}} mnist_nbdev.{module.name}\n:::\n",
     ]
-    for name, node in module.public():
+    defined = dict(module.public())
+    if others := [name for name in module.exported if name not in defined]:
+        links = ", ".join(f"{{py:obj}}`~{book.names[name]}.{name}`" for name in others)
+        lines.append(f"Also importable from here: {links}.\n")
+    for name, node in defined.items():
         lines.append(_entry(module, book, place, name, node))
     return "\n".join(lines)
 

@@ -159,6 +159,7 @@ def become(request: dict[str, Any], handles: list[int]) -> None:
         coverage.process_startup()
     if request["what"] == "template":
         os.setsid()
+        gc.unfreeze()  # a kernel that ends by itself would find leaks
         sys.argv = ["-c", str(others[0])]
         kernels.template_main()
     else:
