@@ -22,6 +22,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_nbdev.base.files import (
     TEMP_PREFIX,
@@ -126,7 +127,7 @@ def example_files(
     random, files = np.random.default_rng(0), []
     for file in MNIST_FILES:
         n_images = 300 if file.name.startswith("train") else 100
-        content = np.arange(n_images) % 10
+        content: NDArray[np.int64] = np.arange(n_images) % 10
         if len(file.shape) == 3:
             content = random.integers(0, 256, (n_images, *file.shape[1:]))
         header = IdxFile("", content.shape, "", "").header
