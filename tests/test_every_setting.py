@@ -15,7 +15,7 @@ from mnist_nbdev.base.files import PipelineError, UsageError
 from mnist_nbdev.base.loading import resolve_settings
 from mnist_nbdev.base.logs import get_logger, start_logging
 from mnist_nbdev.base.settings import DataSettings, Settings, setting_fields
-from mnist_nbdev.data import sources
+from mnist_nbdev.data import mnist, sources
 from mnist_nbdev.execution import pipeline
 from mnist_nbdev.gate.diagnostics import plot_worst_mistakes
 from mnist_nbdev.gate.evaluation import evaluate
@@ -146,7 +146,7 @@ def loaded(tmp: Path, *flags: str) -> object:
     settings = settings_of(*here, *flags).data
     with pytest.MonkeyPatch.context() as patch:
         downloads = Downloads()
-        patch.setattr(sources, "_download", downloads)
+        patch.setattr(mnist, "_download", downloads)
         try:
             dataset = sources.load_dataset(settings, seed=0)
         except PipelineError as error:
@@ -158,8 +158,8 @@ def divided(tmp: Path, *flags: str) -> object:
     labels = np.arange(3000, dtype=np.uint8) % 10
     split = sources.Split(np.zeros((3000, 28, 28), np.uint8), labels)
     raw, size = sources.RawImages("data", {}, split, split), settings_of(*flags).data
-    mnist = sources.SOURCES["mnist"]
-    return len(sources._divide(raw, mnist, size.validation_size, 0)["validation"])
+    kind = sources.SOURCES["mnist"]
+    return len(sources._divide(raw, kind, size.validation_size, 0)["validation"])
 
 
 def run_made(tmp: Path, *flags: str) -> object:
