@@ -68,7 +68,7 @@ COPY --from=build-training /opt/venv /opt/venv
 COPY --chmod=755 docs/docker-entrypoint /usr/local/bin/docker-entrypoint
 VOLUME ["/app/artifacts", "/app/data", "/app/logs"]
 HEALTHCHECK --interval=60s --timeout=20s CMD ["mnist-nbdev", "config", "show", "--json"]
-ENTRYPOINT ["docker-entrypoint", "/app/artifacts", "mnist-nbdev"]
+ENTRYPOINT ["docker-entrypoint", "/app", "mnist-nbdev"]
 CMD ["run", "--exit-zero"]
 
 FROM training AS evaluation

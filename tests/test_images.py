@@ -12,6 +12,7 @@ import textwrap
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -153,8 +154,8 @@ def test_a_service_has_no_rights_that_it_does_not_need(name):
     service = COMPOSE["services"][name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
+    assert service["cap_add"] == ["CHOWN", "SETGID", "SETUID"]  # to become the caller
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["user"] == "${UID:-1000}:${GID:-1000}"
     assert {"mem_limit", "cpus", "pids_limit"} <= set(service)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
@@ -175,6 +176,31 @@ def test_the_entrypoint_becomes_the_owner_of_the_mounted_folder(owner, tmp_path)
     user, group = owner.split(":")
     given_up = f"as --reuid {user} --regid {group} --clear-groups echo run\n"
     assert found == ("run\n" if owner == "0:0" else given_up)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("owner", ["1234:1235", "0:0"])
+def test_a_service_s_files_belong_to_the_owner_of_the_project_and_it_keeps_no_rights(owner):
+    service = COMPOSE["services"]["mlops-pipeline"]
+    rights = "".join(f",+{name.lower()}" for name in service["cap_add"])
+    with TemporaryDirectory() as project:
+        user, group = map(int, owner.split(":"))
+        os.chmod(project, 0o755)
+        for volume in service["volumes"]:
+            path = Path(project, volume["source"])
+            if path.suffix:
+                path.touch()
+                os.chown(path, user, group)
+            else:  # Docker creates it, as root
+                path.mkdir()
+        command = ["setpriv", "--no-new-privs", f"--bounding-set=-all{rights}"]
+        command += ["/bin/sh", str(ROOT / "docs/docker-entrypoint"), project]
+        command += ["sh", "-euc", "touch artifacts/a data/b logs/c; grep CapEff /proc/self/status"]
+        written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for name in ("artifacts", "data", "logs", "artifacts/a", "data/b", "logs/c"):
+            status = Path(project, name).stat()
+            assert (status.st_uid, status.st_gid) == (user, group), name
+    assert user == 0 or int(written.split()[1], 16) == 0
 
 
 def test_a_lock_that_lacks_a_package_is_called_stale(tmp_path):
