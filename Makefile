@@ -34,6 +34,9 @@ setup-dev:
 run: setup  ## run the pipeline, up to the release decision; ARGS="--preset fast" passes flags
 	@$(BIN)/mnist-nbdev run --exit-zero $(ARGS)
 
+# Tests run in as many processes as there are cores: with more threads, each would wait for the others' time slices.
+test-nbdev test-pytest test-quick: export OMP_NUM_THREADS = 1
+
 test: setup-dev check test-nbdev test-pytest  ## run every test and every check
 
 # Style, types, and whether modules, notebooks and README match their sources.
@@ -49,10 +52,9 @@ test-nbdev: setup-dev
 	@echo "== nbdev_test"
 	@MPLBACKEND=agg $(BIN)/nbdev_test --n_workers 2
 
-# Tests run in parallel processes, so waiting threads must not keep the cores busy.
 test-pytest: setup-dev
 	@echo "== pytest"
-	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 test-quick: check test-nbdev  ## run style, types, generated files, notebooks and unit tests, in minutes
 	@echo "== pytest, unit tests"

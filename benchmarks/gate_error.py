@@ -25,7 +25,7 @@ import numpy as np
 import mnist_nbdev
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import project_path, resolve_settings
-from mnist_nbdev.base.settings import Settings, usable_cores
+from mnist_nbdev.base.settings import Settings, default_threads
 from mnist_nbdev.base.statistics import clopper_pearson_bounds
 from mnist_nbdev.data.sources import SOURCES, Dataset, Split, load_dataset
 from mnist_nbdev.gate.evaluation import fit_temperature, read_arrays, write_arrays
@@ -298,7 +298,7 @@ def main() -> None:
     rejected = sum(row["rejected"]["count"] for row in good)
     result = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"processor": processor_name(), "threads": usable_cores()},
+        "machine": {"processor": processor_name(), "threads": default_threads()},
         "packages": package_versions(),
         "code_sha256": code_hash(),
         "thresholds": settings.release_thresholds.model_dump(),

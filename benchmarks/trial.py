@@ -27,9 +27,9 @@ def imported() -> float:
     import torch._dynamo
 
     import mnist_nbdev.model.training  # noqa: F401
-    from mnist_nbdev.base.settings import usable_cores
+    from mnist_nbdev.base.settings import default_threads
 
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(default_threads())
     return round(time.perf_counter() - BEGAN, 2)
 
 

@@ -6,7 +6,7 @@
 __all__ = ['TRAINING_SETTINGS', 'DataSettings', 'AugmentationSettings', 'ModelSettings', 'TrainingSettings', 'InferenceSettings',
            'EvaluationSettings', 'ReleaseThresholds', 'RegistrySettings', 'PipelineSettings', 'LoggingSettings',
            'PathSettings', 'Settings', 'setting_fields', 'flatten_settings', 'select_settings', 'usable_cores',
-           'peak_memory_mb']
+           'default_threads', 'peak_memory_mb']
 
 # %% ../../nbs/base/03_settings.ipynb #6b2996f0
 import os
@@ -196,7 +196,9 @@ class TrainingSettings(_Section):
         "true: required; false: fp32",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="training device")
-    threads: int = Field(0, ge=0, le=1024, description="training threads; 0: one per core")
+    threads: int = Field(
+        0, ge=0, le=1024, description="training threads; 0: OMP_NUM_THREADS, or one per core"
+    )
     checkpoint_interval_s: float = Field(
         20.0, gt=0, le=3600, description="seconds between training checkpoints within an epoch"
     )
@@ -226,7 +228,9 @@ class TrainingSettings(_Section):
 class InferenceSettings(_Section):
     "How the exported model runs, is timed, and reads image files."
 
-    threads: int = Field(0, ge=0, le=1024, description="inference threads; 0: one per core")
+    threads: int = Field(
+        0, ge=0, le=1024, description="inference threads; 0: OMP_NUM_THREADS, or one per core"
+    )
     warmup_runs: int = Field(10, ge=1, le=1000, description="untimed inference runs before timing")
     timed_runs: int = Field(100, ge=10, le=100_000, description="timed inference runs")
     parity_tolerance: float = Field(
@@ -424,6 +428,12 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    "Count the threads that OMP_NUM_THREADS allows, by default one per usable core."
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(outermost) if outermost.isdecimal() and int(outermost) else usable_cores()
 
 
 def peak_memory_mb() -> float:  # 10^6 bytes

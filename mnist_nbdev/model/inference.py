@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.files import PipelineError, UsageError, sha256_bytes
-from ..base.settings import InferenceSettings, peak_memory_mb, usable_cores
+from ..base.settings import InferenceSettings, default_threads, peak_memory_mb
 from .export import OUTPUTS
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class OnnxClassifier:
     def __init__(
         self,
         path: str | Path,  # model.onnx
-        threads: int = 0,  # of the runtime; 0 for one per core
+        threads: int = 0,  # of the runtime; 0 for `default_threads`
         device: str = "auto",  # auto, cpu, cuda or mps
         sha256: str | None = None,  # expected hash of the file
     ) -> None:
         import onnxruntime
 
-        self.path, self.threads = Path(path), threads or usable_cores()
+        self.path, self.threads = Path(path), threads or default_threads()
         content = _read_model(self.path, sha256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads

@@ -38,9 +38,9 @@ from mnist_nbdev.base.settings import (
     TRAINING_SETTINGS,
     Settings,
     TrainingSettings,
+    default_threads,
     peak_memory_mb,
     select_settings,
-    usable_cores,
 )
 from ..data.augmentation import augment
 from ..data.sources import Split
@@ -291,7 +291,7 @@ def _kept_memory() -> Iterator[None]:
 def _processor(threads: int) -> Iterator[None]:
     "Set the threads and the arithmetic of the process while the block runs."
     previous = torch.get_num_threads()
-    torch.set_num_threads(threads or usable_cores())
+    torch.set_num_threads(threads or default_threads())
     torch.set_flush_denormal(True)  # denormals are slow, and too small to matter
     try:
         with _kept_memory():
@@ -376,7 +376,7 @@ def train(
         peak_memory_mb=_device_memory_mb(parts.device),
         device=parts.device,
         precision=parts.precision,
-        threads=threads or usable_cores(),
+        threads=threads or default_threads(),
         resumed_from=resumed,
     )
 
