@@ -44,7 +44,7 @@ check: setup-dev
 	@echo "== ruff, mypy, export, clean, README"
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
-	@$(BIN)/python docs/check_generated.py
+	@$(BIN)/python docs/generate.py --check
 
 # nbdev executes every cell, each notebook in its own process. pytest executes the stage notebooks,
 # in complete runs.

@@ -25,6 +25,7 @@ COPIED = [
     "mnist_nbdev",
     "nbs",
     "config",
+    "docs",
     "settings.ini",
     "setup.py",
     "pyproject.toml",
@@ -138,7 +139,7 @@ def change(path: Path, where: str, text: str) -> None:
     elif where == "a new cell":
         notebook.cells.append(cell)
     else:
-        found = re.fullmatch(r"(a new cell before|before|after) `(.*)`", where)
+        found = re.fullmatch(r"(a new cell before|before|after|in place of) `(.*)`", where)
         assert found, where
         order, anchor = found.groups()
         (number, line) = next(
@@ -153,6 +154,7 @@ def change(path: Path, where: str, text: str) -> None:
         else:
             lines = notebook.cells[number].source.split("\n")
             indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
-            lines.insert(line + (order == "after"), textwrap.indent(text, indent))
+            start = line + (order == "after")
+            lines[start : start + (order == "in place of")] = [textwrap.indent(text, indent)]
             notebook.cells[number].source = "\n".join(lines)
     nbformat.write(notebook, path)
