@@ -420,7 +420,7 @@ def plot_curves(
         axes[1].plot(epochs, errors, "o-", color=colour, label=part)
     axes[2].plot(epochs, [entry["learning_rate"] for entry in history], "o-", color=GREY)
     axes[1].set_yscale("log")
-    for axis, name in zip(axes, ("loss", "error, %", "learning rate at its end"), strict=True):
+    for axis, name in zip(axes, ("loss", "error, %", "learning rate, end of epoch"), strict=True):
         label_axes(axis, "epoch", name)
         axis.set_xticks(epochs if len(epochs) < 13 else epochs[::5])
     axes[0].legend(frameon=False)
