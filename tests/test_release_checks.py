@@ -15,8 +15,6 @@ from mnist_nbdev.gate.evidence import CLASSES, Champion, Evidence, good_evidence
 from mnist_nbdev.gate.release import (
     CHECKS,
     MIN_SLICE_IMAGES,
-    _difference,
-    _rounded,
     check_accuracy,
     check_calibration,
     check_champion,
@@ -525,41 +523,6 @@ def test_counts_that_contradict_each_other_fail():
 def test_a_missing_part_is_reported_by_the_check_that_needs_it(part):
     check = check_evidence(good_evidence(**{part: None}), THRESHOLDS)
     assert (check.value, check.outcome) == ("2 of 2 files", "passed")
-
-
-# Figures in sentences
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.000012, "1.2e-05"),
-        (12345.6, "12346"),
-        (1e7, "10000000.0"),
-        (99.9999, "100"),
-        (100.41234, "100.4"),
-    ],
-)
-def test_a_value_is_rounded_to_three_digits_on_its_side_of_the_limit(value, shown):
-    assert _rounded(value, 100.0) == shown
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "words"),
-    [
-        (0.0, 1e-17, "the same"),
-        (-0.16, 0.07, "between 0.16 points higher and 0.07 points lower"),
-        (0.0, 0.5, "0.00 to 0.50 points lower"),
-        (0.14, 0.45, "0.14 to 0.45 points lower"),
-        (5.0, 5.0, "5.00 points lower"),
-        (-0.3, -0.1, "0.10 to 0.30 points higher"),
-        (-0.3, 0.0, "0.00 to 0.30 points higher"),
-        (0.0004, 0.4004, "0.0004 to 0.4004 points lower"),  # neither is 0.00 or within the margin
-        (-0.000002, 0.3, "between 0.000002 points higher and 0.30 points lower"),
-    ],
-)
-def test_a_difference_is_rounded_on_its_side_of_zero_and_of_the_margin(lower, upper, words):
-    assert _difference(lower, upper, 0.4) == words
 
 
 # The decision, as stored and as a table
