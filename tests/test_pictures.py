@@ -47,6 +47,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "per class": lambda: plot_per_class(evaluate(labels, probabilities)),
     "roc": lambda: plot_roc(labels, probabilities),
     "reliability": lambda: plot_reliability(labels, probabilities, 8),
+    "reliability at 99.5%": lambda: plot_reliability(labels, probabilities, 8, 0.995),
     "reliability by default": lambda: plot_reliability([0] * 40, [[0.9, 0.1]] * 40),
     "mistakes": lambda: plot_worst_mistakes(images, labels, probabilities, 3),
     "mistakes by default": lambda: plot_worst_mistakes(images[:, 0], labels, probabilities),
