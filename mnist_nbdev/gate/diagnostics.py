@@ -74,7 +74,8 @@ def plot_per_class(
         if row["precision"] is not None:
             axes.plot(place + 0.12, row["precision"], "D", color=ORANGE, ms=4.5)
     confidence = metrics["accuracy"]["confidence"]
-    axes.plot([], [], "o-", color=BLUE, label=f"recall, {confidence:.0%} interval", ms=5, lw=1.5)
+    label = f"recall, {100 * confidence:g}% interval"
+    axes.plot([], [], "o-", color=BLUE, label=label, ms=5, lw=1.5)
     axes.plot([], [], "D", color=ORANGE, label="precision", ms=4.5)
     axes.grid(False, axis="x")
     axes.set_xticks([row["label"] for row in metrics["per_class"]])

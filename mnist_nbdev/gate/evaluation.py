@@ -292,7 +292,8 @@ def metrics_table(
     accuracy, macro = metrics["accuracy"], metrics["macro"]
     counts = (
         f"{accuracy['n_correct']:,} of {accuracy['n_images']:,} images; "
-        f"{accuracy['confidence']:.0%} interval {accuracy['low']:.2%} to {accuracy['high']:.2%}"
+        f"{100 * accuracy['confidence']:g}% interval "
+        f"{accuracy['low']:.2%} to {accuracy['high']:.2%}"
     )
     titles = {"precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC-AUC"}
     lines = [

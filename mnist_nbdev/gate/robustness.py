@@ -54,7 +54,7 @@ def plot_slices(
     names = [f"{name} ({count['n_images']:,})" for name, count in counts.items()]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    label_axes(axes, "accuracy (%)", "", f"Slices, {confidence:.0%} joint confidence")
+    label_axes(axes, "accuracy (%)", "", f"Slices, {100 * confidence:g}% joint confidence")
     return figure
 
 # %% ../../nbs/gate/02_robustness.ipynb #bad67a98
