@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mnist_nbdev.base.settings import AugmentationSettings
 from mnist_nbdev.data.augmentation import augment
 from mnist_nbdev.data.sources import Split
-from mnist_nbdev.model.training import _processor
+from mnist_nbdev.model.optimization import processor_settings
 
 RUNGS = ["common", "resident", "batch_128", "channels_last", "pool_first", "bf16", "processor"]
 
@@ -43,7 +43,7 @@ def train_rung(split: Split, rung: str, seed: int) -> nn.Module:
     images = torch.from_numpy(split.images)[:, None]
     labels = torch.from_numpy(split.labels.astype("int64"))
     draws = torch.Generator().manual_seed(seed)
-    with _processor(0) if "processor" in changes else contextlib.nullcontext():
+    with processor_settings(0) if "processor" in changes else contextlib.nullcontext():
         for batch in torch.randperm(len(images), generator=draws).split(size):
             changed = augment(images[batch].float(), AugmentationSettings(), draws)
             pixels = ((changed / 255 - 0.1307) / 0.3081).to(memory_format=layout)

@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator
 
 mpl.use("Agg")
 
+from mnist_nbdev.base.settings import EvaluationSettings
 from mnist_nbdev.gate.diagnostics import (
     plot_confusion_matrix,
     plot_per_class,
@@ -45,8 +46,12 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "confusion by share": lambda: plot_confusion_matrix([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 1], 2),
     "no confusion": lambda: plot_confusion_matrix([0, 1], [0, 1], 2),
     "per class": lambda: plot_per_class(evaluate(labels, probabilities)),
+    "per class at 99.5%": lambda: plot_per_class(
+        evaluate(labels, probabilities, EvaluationSettings(confidence=0.995))
+    ),
     "roc": lambda: plot_roc(labels, probabilities),
     "reliability": lambda: plot_reliability(labels, probabilities, 8),
+    "reliability at 99.5%": lambda: plot_reliability(labels, probabilities, 8, 0.995),
     "reliability by default": lambda: plot_reliability([0] * 40, [[0.9, 0.1]] * 40),
     "mistakes": lambda: plot_worst_mistakes(images, labels, probabilities, 3),
     "mistakes by default": lambda: plot_worst_mistakes(images[:, 0], labels, probabilities),

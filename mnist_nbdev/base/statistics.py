@@ -92,10 +92,10 @@ def _fewest_correct(n_images: int, threshold: float, confidence: float) -> int:
 # %% ../../nbs/base/02_statistics.ipynb #a5383031
 def shared_confidence(
     confidence: float,  # that all conclusions hold together
-    n_questions: int,  # number of comparisons, at least 1
+    n_comparisons: int,  # number of comparisons, at least 1
 ) -> float:  # of each comparison
     "Compute the confidence that each of several comparisons needs (Bonferroni 1936)."
-    return 1 - (1 - confidence) / n_questions
+    return 1 - (1 - confidence) / n_comparisons
 
 # %% ../../nbs/base/02_statistics.ipynb #4fd38da3
 def regression_bounds(

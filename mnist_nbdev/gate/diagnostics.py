@@ -74,7 +74,8 @@ def plot_per_class(
         if row["precision"] is not None:
             axes.plot(place + 0.12, row["precision"], "D", color=ORANGE, ms=4.5)
     confidence = metrics["accuracy"]["confidence"]
-    axes.plot([], [], "o-", color=BLUE, label=f"recall, {confidence:.0%} interval", ms=5, lw=1.5)
+    label = f"recall, {100 * confidence:g}% interval"
+    axes.plot([], [], "o-", color=BLUE, label=label, ms=5, lw=1.5)
     axes.plot([], [], "D", color=ORANGE, label="precision", ms=4.5)
     axes.grid(False, axis="x")
     axes.set_xticks([row["label"] for row in metrics["per_class"]])
@@ -125,6 +126,7 @@ def plot_reliability(
     labels: ArrayLike,  # (N,), the true classes
     probabilities: ArrayLike,  # (N, K)
     n_bins: int = 15,  # of equal width
+    confidence: float = 0.95,  # of each bin's interval
 ) -> "Figure":
     "Plot accuracy against predicted probability, with the number of images in each bin."
     top, correct = top_probabilities(labels, probabilities)
@@ -135,9 +137,10 @@ def plot_reliability(
     probability, accuracy = (
         [row[name] for row in rows] for name in ("mean_probability", "accuracy")
     )
-    intervals = [wilson_interval(row["n_correct"], row["n_images"]) for row in rows]
+    intervals = [wilson_interval(row["n_correct"], row["n_images"], confidence) for row in rows]
     upper.vlines(probability, *zip(*intervals, strict=True), color=BLUE, lw=1.5)
-    upper.plot(probability, accuracy, "o", color=BLUE, ms=5, label="a bin, 95% interval")
+    label = f"a bin, {100 * confidence:g}% interval"
+    upper.plot(probability, accuracy, "o", color=BLUE, ms=5, label=label)
     places, heights = [row["low"] for row in rows], [row["n_images"] for row in rows]
     lower.bar(places, heights, 1 / n_bins, align="edge", color=PALE_BLUE, edgecolor=BLUE, lw=0.7)
     lower.set(yscale="log", ylim=(0.5, 3 * max(*heights, 10)), xlim=(0, 1.02))

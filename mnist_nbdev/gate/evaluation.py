@@ -50,7 +50,12 @@ def _refusal(problem: str, remedy: str) -> PipelineError:
     return PipelineError(f"These predictions cannot be evaluated: {problem}. {remedy}")
 
 # %% ../../nbs/gate/00_evaluation.ipynb #e7f977c6
-def check_classes(name: str, values: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
+def check_classes(
+    name: str,  # of the values in a message: "labels"
+    values: NDArray[Any],  # (N,)
+    n_classes: int,
+) -> NDArray[np.int64]:  # (N,), the same
+    "Validate classes. Raises `PipelineError` unless they are integers from 0 to n_classes - 1."
     if values.ndim != 1 or len(values) == 0 or values.dtype.kind not in "iu":
         raise _refusal(
             f"{name} have shape {values.shape} and type {values.dtype}",
@@ -292,7 +297,8 @@ def metrics_table(
     accuracy, macro = metrics["accuracy"], metrics["macro"]
     counts = (
         f"{accuracy['n_correct']:,} of {accuracy['n_images']:,} images; "
-        f"{accuracy['confidence']:.0%} interval {accuracy['low']:.2%} to {accuracy['high']:.2%}"
+        f"{100 * accuracy['confidence']:g}% interval "
+        f"{accuracy['low']:.2%} to {accuracy['high']:.2%}"
     )
     titles = {"precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC-AUC"}
     lines = [

@@ -8,6 +8,7 @@ __all__ = ['Count', 'CLASSES', 'Probability', 'MAX_BATCH_TIMES', 'Milliseconds',
            'Champion', 'DataFacts', 'Evidence', 'good_evidence']
 
 # %% ../../nbs/gate/03_evidence.ipynb #10a5b96f
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -201,6 +202,12 @@ class Evidence(_Data):
             n_correct=sum(count.n_correct for count in counts),
             n_images=sum(count.n_images for count in counts),
         )
+
+    @property
+    def batch_p95_ms(self) -> float | None:
+        "The shortest of the batch times that 95% of them do not exceed."
+        times = sorted(self.batch_times_ms or ())
+        return times[math.ceil(0.95 * len(times)) - 1] if times else None
 
 # %% ../../nbs/gate/03_evidence.ipynb #c364f958
 def good_evidence(

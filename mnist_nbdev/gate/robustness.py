@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 # %% ../../nbs/gate/02_robustness.ipynb #6164b6d2
 def slice_counts(
     images: NDArray[np.uint8],  # (N, 28, 28), white on black
-    right: NDArray[np.bool_],  # (N,), whether each prediction is correct
+    correct: NDArray[np.bool_],  # (N,), whether each prediction is correct
 ) -> dict[str, dict[str, int]]:  # name of a slice -> {"n_correct", "n_images"}
     "Count the correct predictions of each slice."
     return {
-        name: {"n_correct": int(right[mask].sum()), "n_images": int(mask.sum())}
+        name: {"n_correct": int(correct[mask].sum()), "n_images": int(mask.sum())}
         for name, mask in slice_masks(images).items()
     }
 
@@ -54,7 +54,7 @@ def plot_slices(
     names = [f"{name} ({count['n_images']:,})" for name, count in counts.items()]
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    label_axes(axes, "accuracy (%)", "", f"Slices, {confidence:.0%} joint confidence")
+    label_axes(axes, "accuracy (%)", "", f"Slices, {100 * confidence:g}% joint confidence")
     return figure
 
 # %% ../../nbs/gate/02_robustness.ipynb #bad67a98
@@ -64,7 +64,7 @@ ROBUSTNESS_TYPES = {"slices": "bool", "chosen": "uint32", "answers": "uint8"}
 
 def evaluate_robustness(
     images: NDArray[np.uint8],  # (N, 28, 28), white on black
-    answer: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, 28, 28) -> labels (M,)
+    predict: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, 28, 28) -> labels (M,)
 ) -> dict[str, NDArray[Any]]:  # slices (10, N), chosen (M,), answers (10, M)
     "Assign the images to slices, and predict a subset of them under each corruption."
     chosen = np.random.default_rng(0).permutation(len(images))[:MAX_CORRUPTED_IMAGES]
@@ -72,38 +72,38 @@ def evaluate_robustness(
     return {
         "slices": np.stack(list(slice_masks(images).values())),
         "chosen": chosen,
-        "answers": predict_corrupted(images[chosen], answer),
+        "answers": predict_corrupted(images[chosen], predict),
     }
 
 
 def predict_corrupted(
     images: NDArray[np.uint8],  # (M, 28, 28)
-    answer: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, 28, 28) -> labels (M,)
+    predict: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, 28, 28) -> labels (M,)
 ) -> NDArray[np.uint8]:  # (10, M), one row per corruption
     "Predict the images under each corruption."
-    return np.stack([answer(corrupt(images, name)) for name in CORRUPTIONS]).astype(np.uint8)
+    return np.stack([predict(corrupt(images, name)) for name in CORRUPTIONS]).astype(np.uint8)
 
 # %% ../../nbs/gate/02_robustness.ipynb #2bc528e1
 def robustness_figures(
-    found: Mapping[str, NDArray[Any]],  # from `evaluate_robustness`
+    robustness: Mapping[str, NDArray[Any]],  # what `evaluate_robustness` returns
     labels: NDArray[np.uint8],  # (N,), the true classes
     predictions: NDArray[Any],  # (N,), for the uncorrupted images
 ) -> dict[str, Any]:  # {"slices": counts, "corruptions": {"n_images", "accuracy", "by_kind"}}
     "Compute accuracy by slice and corruption. Raises `PipelineError` if the arrays do not fit."
-    require_same_images(found, len(labels))
+    require_same_images(robustness, len(labels))
     correct = predictions == labels
-    accuracies = (found["answers"] == labels[found["chosen"]]).mean(axis=1)
+    accuracies = (robustness["answers"] == labels[robustness["chosen"]]).mean(axis=1)
     return {
         "slices": {
             name: {"n_correct": int(correct[mask].sum()), "n_images": int(mask.sum())}
             for name, mask in zip(
                 (name for names in SLICE_NAMES.values() for name in names),
-                found["slices"],
+                robustness["slices"],
                 strict=True,
             )
         },
         "corruptions": {
-            "n_images": len(found["chosen"]),
+            "n_images": len(robustness["chosen"]),
             "accuracy": float(accuracies.mean()),
             "by_kind": dict(zip(CORRUPTIONS, map(float, accuracies), strict=True)),
         },
@@ -111,15 +111,15 @@ def robustness_figures(
 
 
 def require_same_images(
-    found: Mapping[str, NDArray[Any]],  # from `evaluate_robustness`, or a file
+    robustness: Mapping[str, NDArray[Any]],  # from `evaluate_robustness`, or a file
     n_images: int,  # number of test images
 ) -> None:
     "Raise `PipelineError` unless the arrays fit each other and the number of test images."
-    chosen, n_kinds = found["chosen"], len(CORRUPTIONS)
+    chosen, n_kinds = robustness["chosen"], len(CORRUPTIONS)
     fits = (
-        found["slices"].shape == (2 * len(SLICE_NAMES), n_images)
+        robustness["slices"].shape == (2 * len(SLICE_NAMES), n_images)
         and chosen.ndim == 1
-        and found["answers"].shape == (n_kinds, len(chosen))
+        and robustness["answers"].shape == (n_kinds, len(chosen))
         and 0 < len(chosen) <= n_images
         and chosen.max() < n_images
     )

@@ -8,7 +8,6 @@ __all__ = ['logger', 'TrainingInterrupted', 'stop_requests', 'TrainingResult', '
 
 # %% ../../nbs/model/03_training.ipynb #34b329ac
 import contextlib
-import ctypes
 import math
 import os
 import signal
@@ -56,6 +55,7 @@ from mnist_nbdev.model.optimization import (
     WeightAverage,
     training_loss,
     make_optimizer,
+    processor_settings,
     resolve_device,
     resolve_precision,
 )
@@ -269,38 +269,6 @@ def _start(parts: TrainingParts) -> TrainingState:
     return TrainingState(sums=sums)
 
 
-@contextlib.contextmanager
-def _kept_memory() -> Iterator[None]:
-    "Let glibc keep freed memory until the block ends; do nothing on other systems."
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
-        yield
-        return
-    trim_threshold, mmap_threshold = -1, -3  # constants of malloc.h
-    largest = 32 * 2**20  # what glibc's own rule raises the mmap threshold to, at most
-    libc.mallopt(mmap_threshold, largest)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    try:
-        yield
-    finally:
-        libc.mallopt(trim_threshold, 2 * largest)
-        libc.malloc_trim(0)
-
-
-@contextlib.contextmanager
-def _processor(threads: int) -> Iterator[None]:
-    "Set the threads and the arithmetic of the process while the block runs."
-    previous = torch.get_num_threads()
-    torch.set_num_threads(threads or default_threads())
-    torch.set_flush_denormal(True)  # denormals are slow, and too small to matter
-    try:
-        with _kept_memory():
-            yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(previous)
-
-
 def _prepare(model: DigitNet, train: Split, validation: Split, settings: Settings) -> TrainingParts:
     training = settings.training
     device = resolve_device(training.device)
@@ -351,7 +319,7 @@ def train(
 ) -> TrainingResult:
     "Train a model. Raises `TrainingInterrupted` on a signal, `PipelineError` on a non-finite loss."
     threads = settings.training.threads
-    with torch.random.fork_rng(), _processor(threads), stop_requests() as stop:
+    with torch.random.fork_rng(), processor_settings(threads), stop_requests() as stop:
         parts = _prepare(model, train, validation, settings)
         data = [_on_device(split, parts.device) for split in (train, validation)]
         state = (load_checkpoint(checkpoints, parts) if resume else None) or _start(parts)
@@ -452,7 +420,7 @@ def plot_curves(
         axes[1].plot(epochs, errors, "o-", color=colour, label=part)
     axes[2].plot(epochs, [entry["learning_rate"] for entry in history], "o-", color=GREY)
     axes[1].set_yscale("log")
-    for axis, name in zip(axes, ("loss", "error, %", "learning rate at its end"), strict=True):
+    for axis, name in zip(axes, ("loss", "error, %", "learning rate, end of epoch"), strict=True):
         label_axes(axis, "epoch", name)
         axis.set_xticks(epochs if len(epochs) < 13 else epochs[::5])
     axes[0].legend(frameon=False)

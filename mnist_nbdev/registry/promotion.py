@@ -119,6 +119,10 @@ def champion_model(
     artifacts: str | Path,  # the folder with runs/ and registry/
 ) -> Path:  # its models/model.onnx, byte for byte as released
     "Find the champion's model. Raises `PipelineError` when it is missing or was changed."
+    return _champion_file(artifacts)[0]
+
+
+def _champion_file(artifacts: str | Path) -> tuple[Path, str]:  # the file, and its SHA-256
     release = champion(artifacts)
     if release is None:
         raise UsageError(
@@ -130,7 +134,7 @@ def champion_model(
             f"{path} is missing or is not the model that was released. Restore it from a backup, "
             "or roll back: `mnist-nbdev registry rollback`."
         )
-    return path
+    return path, release.model_sha256
 
 # %% ../../nbs/registry/02_promotion.ipynb #004b1b8d
 def find_model_file(
@@ -139,8 +143,7 @@ def find_model_file(
 ) -> tuple[Path, str | None]:  # the file, and its expected SHA-256 where one is known
     "Find an exported model. Raises `PipelineError` when it is missing or was changed."
     if name is None:
-        path, released = champion_model(artifacts), champion(artifacts)
-        return path, released.model_sha256 if released else None
+        return _champion_file(artifacts)
     path = Path(name)
     if path.is_dir() and (path / "model.onnx").is_file():
         path = path / "model.onnx"

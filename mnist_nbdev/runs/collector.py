@@ -8,10 +8,13 @@ __all__ = ['CHAMPION_TYPES', 'collect_evidence', 'recorded_files', 'example_run'
 # %% ../../nbs/runs/05_collector.ipynb #87394534
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ..base.files import PipelineError, sha256_file, write_text
@@ -43,13 +46,32 @@ def collect_evidence(
     release: Run | None = None,  # the run whose champion is compared; by default the same run
 ) -> Evidence:
     "Collect the evidence from a run's files; a missing or unusable part is None."
-    evidence = Evidence(files=recorded_files(run))
+    evidence, stored = Evidence(files=recorded_files(run)), _Stored(run, release or run)
     for part in (_model_size, _batch_times, _data_facts, _predictions, _robustness, _champion):
+        # Each part stands alone: an unusable file costs the parts that need it, and no other.
         with suppress(PipelineError, ValidationError):
-            partial = Evidence(**part(run, release or run))
+            partial = Evidence(**part(stored))
             update = {name: getattr(partial, name) for name in partial.model_fields_set}
             evidence = evidence.model_copy(update=update)
     return evidence
+
+
+@dataclass(frozen=True)
+class _Stored:
+    "The files that the parts are computed from; those that several parts need are read once."
+
+    run: Run
+    release: Run  # the run whose champion is compared
+
+    @cached_property
+    def predictions(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        "Labels (N,) and probabilities (N, 10)."
+        return load_predictions(self.run.path("evaluation/predictions.npz"))
+
+    @cached_property
+    def robustness(self) -> dict[str, NDArray[Any]]:
+        "Predictions on corrupted images; see `evaluate_robustness`."
+        return read_arrays(self.run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
 
 # %% ../../nbs/runs/05_collector.ipynb #8aa661fb
 def recorded_files(
@@ -74,13 +96,13 @@ def recorded_files(
     return files
 
 # %% ../../nbs/runs/05_collector.ipynb #4baac780
-def _model_size(run: Run, release: Run) -> dict[str, Any]:
-    model = run.path("models/model.onnx")
+def _model_size(stored: _Stored) -> dict[str, Any]:
+    model = stored.run.path("models/model.onnx")
     return {"model_size_bytes": model.stat().st_size if model.is_file() else None}
 
 
-def _batch_times(run: Run, release: Run) -> dict[str, Any]:
-    times = _entry(run.read_json("timing.json"), "inference", "batch", "times_ms")
+def _batch_times(stored: _Stored) -> dict[str, Any]:
+    times = _entry(stored.run.read_json("timing.json"), "inference", "batch", "times_ms")
     return {"batch_times_ms": tuple(times) if isinstance(times, list) else None}
 
 
@@ -90,27 +112,26 @@ def _entry(value: object, *path: str) -> object:  # None where it is missing
     return value
 
 
-def _data_facts(run: Run, release: Run) -> dict[str, Any]:
-    facts = run.record("data/dataset.json")
+def _data_facts(stored: _Stored) -> dict[str, Any]:
+    facts = stored.run.record("data/dataset.json")
     n_models: object = None
     with suppress(PipelineError):
-        n_models = release.record("release/looks.json")["models"]
+        n_models = stored.release.record("release/looks.json")["models"]
     counted = {"n_test_images": _entry(facts, "counts", "test"), "n_models": n_models}
     return {"data": {"source": facts.get("source"), "verified": facts.get("verified"), **counted}}
 
 # %% ../../nbs/runs/05_collector.ipynb #a80f7a59
-def _predictions(run: Run, release: Run) -> dict[str, Any]:
-    labels, probabilities = load_predictions(run.path("evaluation/predictions.npz"))
-    n_bins = run.settings.evaluation.calibration_bins
+def _predictions(stored: _Stored) -> dict[str, Any]:
+    labels, probabilities = stored.predictions
+    n_bins = stored.run.settings.evaluation.calibration_bins
     return {
         "classes": count_classes(labels, probabilities.argmax(axis=1)),
         "calibration": calibration_sample(labels, probabilities, n_bins),
     }
 
 
-def _robustness(run: Run, release: Run) -> dict[str, Any]:
-    labels, probabilities = load_predictions(run.path("evaluation/predictions.npz"))
-    arrays = read_arrays(run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
+def _robustness(stored: _Stored) -> dict[str, Any]:
+    (labels, probabilities), arrays = stored.predictions, stored.robustness
     figures = robustness_figures(arrays, labels, probabilities.argmax(axis=1))
     return {
         "slices": figures["slices"],
@@ -121,15 +142,14 @@ def _robustness(run: Run, release: Run) -> dict[str, Any]:
 CHAMPION_TYPES = {"answers": "uint8", "spoiled": "uint8"}  # (N,), and (10, M): a row per corruption
 
 
-def _champion(run: Run, release: Run) -> dict[str, Any]:
-    record = release.record("release/champion.json")
+def _champion(stored: _Stored) -> dict[str, Any]:
+    record = stored.release.record("release/champion.json")
     if record["run"] is None:
         return {"champion": "none"}
     if not record["same_images"]:
         return {"champion": {"run": record["run"]}}
-    labels, probabilities = load_predictions(run.path("evaluation/predictions.npz"))
-    arrays = read_arrays(run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
-    champion = read_arrays(release.path("release/champion.npz"), CHAMPION_TYPES)
+    (labels, probabilities), arrays = stored.predictions, stored.robustness
+    champion = read_arrays(stored.release.path("release/champion.npz"), CHAMPION_TYPES)
     plain, corrupted = champion["answers"], champion["spoiled"]
     if plain.shape != labels.shape or corrupted.shape != arrays["answers"].shape:
         raise PipelineError("The champion's predictions are not for the same images.")

@@ -62,10 +62,14 @@ def git_state(
     "Find the checked-out commit, and whether tracked files were changed since."
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        changes = _git(folder, *_UNFILTERED, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "clean": changes == ""}
+
+
+# After a checkout git reads the files again, and its filter would take a second per notebook.
+_UNFILTERED = ("-c", "filter.notebook.clean=")
 
 
 def _git(folder: str | Path, *arguments: str) -> str:
