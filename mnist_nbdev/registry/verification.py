@@ -108,7 +108,7 @@ def _decision_differences(run: Run) -> Iterator[str]:
         result["checks"] = comparable_checks(run, result["checks"])
     yield from (f"decision.json: {line}" for line in json_differences(stored, recomputed))
 
-
+# %% ../../nbs/registry/01_verification.ipynb #27b70dae
 def comparable_checks(
     run: Run,  # whose decision is recomputed
     checks: list[dict[str, Any]],  # of `decision_json`
