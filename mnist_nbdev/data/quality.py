@@ -288,7 +288,8 @@ def plot_quality(
     left.axis("off")
     for row, check in enumerate(checks):
         mark, colour = ("✓", GREEN) if check.outcome == "passed" else ("✗", ORANGE)
-        left.text(0, 1 - (row + 0.5) / 12, f"{mark} {check.name}", color=colour, va="center")
+        height = 1 - (row + 0.5) / len(checks)
+        left.text(0, height, f"{mark} {check.name}", color=colour, va="center")
     for number, (name, split) in enumerate(dataset.splits.items()):
         positions = np.arange(N_CLASSES) + 0.27 * (number - 1)
         colour = SPLIT_COLOURS[name]
