@@ -85,7 +85,7 @@ def explain_os_error(
             "Check the free space and the permissions of its folder."
         ) from error
 
-
+# %% ../../nbs/base/00_files.ipynb #71b5f167
 def write_bytes(
     path: str | Path,  # the file to write; its folder is created
     data: bytes,  # all of its content
