@@ -528,6 +528,26 @@ def test_a_missing_part_is_reported_by_the_check_that_needs_it(part):
 # The decision, as stored and as a table
 
 
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("classes", ["accuracy", "class_recall"]),
+        ("slices", ["slices"]),
+        ("calibration", ["calibration"]),
+        ("champion", ["champion"]),
+        ("corruptions", ["corruptions"]),
+        ("batch_times_ms", ["inference_time"]),
+        ("model_size_bytes", ["model_size"]),
+        ("data", ["data"]),
+        ("files", ["evidence"]),
+    ],
+)
+def test_without_a_part_the_checks_that_need_it_reject_and_no_others(part, names):
+    decision = decide(good_evidence(**{part: None}), THRESHOLDS)
+    stopped = [check.name for check in decision.checks if check.outcome != "passed"]
+    assert (decision.status, stopped) == ("rejected", names)
+
+
 def test_a_decision_is_stored_as_finite_numbers_and_strings():
     decision = decide(good_evidence(), THRESHOLDS)
     stored = decision_json(decision)

@@ -34,17 +34,17 @@ MAX_IMAGES = 10**9  # larger counts of images are implausible
 
 
 def images_needed(
-    share: float,  # estimated fraction of correct predictions
+    accuracy: float,  # estimated
     threshold: float,  # the required accuracy
     confidence: float,  # of the one-sided bound
 ) -> int | None:  # rounded up to two digits; None if no number suffices
     "Compute how many images put the estimate's bound on one side of the threshold."
-    if share == threshold or not _is_decisive(share, MAX_IMAGES, threshold, confidence):
+    if accuracy == threshold or not _is_decisive(accuracy, MAX_IMAGES, threshold, confidence):
         return None
     low, high = 0, MAX_IMAGES  # high is decisive, low is not
     while high - low > 1:
         middle = (low + high) // 2
-        if _is_decisive(share, middle, threshold, confidence):
+        if _is_decisive(accuracy, middle, threshold, confidence):
             high = middle
         else:
             low = middle
@@ -52,12 +52,12 @@ def images_needed(
     return -(-high // step) * step
 
 
-def _is_decisive(share: float, n_images: int, threshold: float, confidence: float) -> bool:
+def _is_decisive(accuracy: float, n_images: int, threshold: float, confidence: float) -> bool:
     from scipy.special import betainc
 
     # The probability of at least, and of at most, this many correct predictions at the threshold.
     # The counts may be fractional: the incomplete beta function is defined in between too.
-    n_correct, n_wrong = share * n_images, (1 - share) * n_images
+    n_correct, n_wrong = accuracy * n_images, (1 - accuracy) * n_images
     at_least = betainc(n_correct, n_wrong + 1, threshold) if n_correct else 1.0
     at_most = 1 - betainc(n_correct + 1, n_wrong, threshold) if n_wrong else 1.0
     return bool(min(at_least, at_most) <= 1 - confidence)
