@@ -44,7 +44,7 @@ check: setup-dev
 	@echo "== ruff, mypy, export, clean, README"
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
-	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python docs/tools/generate.py --check
 
 # nbdev executes every cell, each notebook in its own process. pytest executes the stage notebooks,
 # in complete runs.
@@ -79,10 +79,10 @@ lab: setup-dev  ## open the notebooks in JupyterLab
 	@PATH="$$PWD/$(BIN):$$PATH" JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab nbs/index.ipynb $(ARGS)
 
 docs: setup-dev  ## build the documentation site into _docs
-	@$(BIN)/python docs/build.py $(ARGS)
+	@$(BIN)/python docs/tools/build.py $(ARGS)
 
 docs-serve: setup-dev  ## serve the site on this machine; PORT=8000
-	@test -e _docs/html/index.html || $(BIN)/python docs/build.py
+	@test -e _docs/html/index.html || $(BIN)/python docs/tools/build.py
 	@echo "http://127.0.0.1:$(PORT)/ (Ctrl-C stops the server)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _docs/html $(PORT) 2>/dev/null
 

@@ -11,7 +11,7 @@ from browsing import CHROMIUM
 from commands import QUICK, call
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "docs"))
+sys.path.append(str(HERE.parent / "docs" / "tools"))
 sys.path[:0] = [str(HERE / "faults" / "hook"), str(HERE / "faults")]
 
 

@@ -30,8 +30,8 @@ N_PICTURES = 200
 
 @pytest.fixture(scope="module")
 def draw_page() -> Any:
-    "docs/draw_page.py, with what it takes from npm in place."
-    import draw_page as module  # tests/conftest.py has put docs on the path
+    "docs/tools/draw_page.py, with what it takes from npm in place."
+    import draw_page as module  # tests/conftest.py has put docs/tools on the path
 
     try:
         module.fetch_node_modules()

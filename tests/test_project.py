@@ -144,7 +144,7 @@ def test_a_stage_has_one_cell_of_literal_parameters(notebook):
 
 @pytest.mark.integration
 def test_modules_notebooks_readme_and_default_settings_match_their_sources():
-    run(sys.executable, ROOT / "docs" / "generate.py", "--check")
+    run(sys.executable, ROOT / "docs" / "tools" / "generate.py", "--check")
 
 
 @pytest.mark.unit

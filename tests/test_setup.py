@@ -253,9 +253,9 @@ def test_pythons_are_listed_by_the_version_they_report_newest_first(tmp_path):
 def test_in_a_fresh_clone_git_status_cleans_no_notebook(project):
     folder = project.folder
     (folder / ".gitattributes").write_text("*.ipynb filter=notebook\n")
-    (folder / "docs").mkdir()
+    (folder / "docs" / "tools").mkdir(parents=True)
     called = "import sys; open('called', 'w'); sys.stdout.write(sys.stdin.read())"
-    (folder / "docs" / "clean_filter.py").write_text(called)
+    (folder / "docs" / "tools" / "clean_filter.py").write_text(called)
     (folder / "a.ipynb").write_text("{}\n")
     cloned = 1_700_000_000
     os.utime(folder / "a.ipynb", (cloned, cloned))

@@ -25,7 +25,7 @@ def site(tmp_path_factory) -> Path:
     folder: Path = tmp_path_factory.mktemp("site")
     assert call("run", *QUICK, "--run-id", "shown", folder=folder).code == 3
     words = ["--run", str(folder / "artifacts/runs/shown"), "--site", str(folder / "docs")]
-    command = [sys.executable, str(ROOT / "docs" / "build.py"), *words]
+    command = [sys.executable, str(ROOT / "docs" / "tools" / "build.py"), *words]
     built = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if "npm ci" in built.stderr:
         pytest.skip("what the drawing page needs from npm is not here")

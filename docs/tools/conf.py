@@ -1,4 +1,4 @@
-"""Sphinx's configuration; docs/build.py collects the pages and runs Sphinx."""
+"""Sphinx's configuration; docs/tools/build.py collects the pages and runs Sphinx."""
 
 project = "mnist-nbdev"
 extensions = ["myst_nb", "sphinx_design", "sphinx.ext.viewcode"]

@@ -13,10 +13,12 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SOURCES = ("settings.ini", "nbs", "mnist_nbdev", "config", "README.md")
-README_NOTE = "<!-- Generated from nbs/index.ipynb by docs/generate.py: edit the notebook. -->\n\n"
+README_NOTE = "<!-- Generated from nbs/index.ipynb by docs/tools/generate.py. -->\n\n"
+    "<!-- Generated from nbs/index.ipynb by docs/tools/generate.py: edit the notebook. -->\n\n"
+)
 DEFAULT_SETTINGS = """
 from mnist_nbdev.base.loading import settings_yaml
 from mnist_nbdev.base.settings import Settings
@@ -80,7 +82,7 @@ def main() -> int:
         generate(ROOT)
         return 0
     for name in (stale := stale_files()):
-        print(f"{name} does not match its source: run python docs/generate.py")
+        print(f"{name} does not match its source: run python docs/tools/generate.py")
     return 1 if stale else 0
 
 

