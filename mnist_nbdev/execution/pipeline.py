@@ -84,7 +84,7 @@ def run_stages(
             why = why or ALWAYS_RUNS
             logger.info(f"{stage.name} runs ({why})")
             before = run.read_json("timing.json")
-            kernels.execute(stage, run, then=stages[number + 1 :])
+            kernels.execute(stage, run, next_stages=stages[number + 1 :])
             timing = run.read_json("timing.json")
             added = {name: value for name, value in timing.items() if value != before.get(name)}
             key = stage_key(stage, run.settings, hashes)  # now that the data files exist
