@@ -8,13 +8,14 @@ import pytest
 from commands import call, environment
 
 import mnist_nbdev
+from mnist_nbdev.registry.journal import append_release, next_release, read_journal
 
 SAMPLE = ("--set", "data.source=sample")
 
 
 @pytest.mark.unit
 def test_version_and_help_are_there_for_every_command(tmp_path):
-    assert call("--version", folder=tmp_path).out.split()[-1] == mnist_nbdev.__version__
+    assert call("--version", folder=tmp_path).out == f"mnist-nbdev {mnist_nbdev.__version__}\n"
     for words in [(), ("config",), ("data",), ("runs",), ("run",), ("predict",), ("benchmark",)]:
         ended = call(*words, "--help", folder=tmp_path)
         assert ended.code == 0
@@ -35,8 +36,17 @@ def test_version_and_help_are_there_for_every_command(tmp_path):
         (("run", "--resume", "latest"), "unfinished"),
         (("run", "--resume", "latest", "--preset", "fast"), "leave out the other options"),
         (("run", "--model", "latest"), "--mode evaluate"),
+        (("run", "--mode", "evaluate", "--model", "nothing"), "There is no run nothing"),
         (("runs", "show", "nothing"), "nothing"),
+        (("runs", "show"), "There is no"),
+        (("runs", "compare", "a", "b"), "There is no"),
+        (("runs", "explain", "a"), "There is no"),
+        (("runs", "explain", "latest", "--preset", "debug"), "not both"),
         (("runs", "compare", "latest"), "RUN"),
+        (("registry", "show"), "There is no release"),
+        (("registry", "promote", "nothing"), "nothing"),
+        (("benchmark", "--model", "nothing"), "nothing"),
+        (("predict", "x.png"), "No model is released yet"),
         (("predict",), "IMAGE"),
         (("predict", "x.png", "--model", "nothing"), "nothing"),
     ],
@@ -46,6 +56,48 @@ def test_wrong_usage_is_one_message_and_exit_2(words, expected, tmp_path):
     assert (ended.code, ended.out) == (2, ""), ended.err
     assert expected in ended.err
     assert "Traceback" not in ended.err
+    assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("runs", "list"), "There are no runs yet"),
+        (("registry", "list"), "No model is released yet"),
+        (("registry", "history"), "No model is released yet"),
+    ],
+)
+def test_an_empty_list_is_a_message_and_for_programs_an_empty_list(words, message, tmp_path):
+    ended = call(*words, folder=tmp_path)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith(message)
+    assert call(*words, "--json", folder=tmp_path)[:2] == (0, "[]\n")
+
+
+@pytest.mark.unit
+def test_there_is_no_rollback_before_two_releases(tmp_path):
+    ended = call("registry", "rollback", folder=tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert "There is no release to go back to" in ended.err
+
+
+@pytest.mark.unit
+def test_releases_whose_runs_are_gone_are_listed_and_not_returned_to(tmp_path):
+    for number, name in enumerate(["first", "second"]):
+        journal = read_journal(tmp_path / "artifacts")
+        digests = str(number) * 64, str(number) * 64
+        release = next_release(journal, "promote", name, digests, "mia", "a trial")
+        append_release(tmp_path / "artifacts", release)
+    ended = call("registry", "history", folder=tmp_path)
+    assert ended.code == 0
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["1", "2"]
+    assert "a trial  (evidence gone)" in ended.out
+    assert read_journal(tmp_path / "artifacts")[-1].sha256 in ended.err
+    assert call("registry", "list", folder=tmp_path).out.split()[:2] == ["champion", "second"]
+    assert call("registry", "show", "previous", "--json", folder=tmp_path).json["run"] == "first"
+    assert call("registry", "show", "third", folder=tmp_path).code == 2
+    assert call("registry", "rollback", folder=tmp_path).code == 1  # no evidence left to verify
 
 
 @pytest.mark.integration

@@ -262,3 +262,15 @@ def test_the_wheel_holds_what_a_run_needs(tmp_path):
     expected |= {f"mnist_nbdev/notebooks/{p.name}" for p in tree.glob("nbs/pipeline/*.ipynb")}
     held = {name for name in names if ".dist-info/" not in name}
     assert held == expected | {"mnist_nbdev/py.typed", "mnist_nbdev/figures.mplstyle"}
+
+
+@pytest.mark.unit
+def test_the_package_offers_the_names_of_its_interface_and_no_others():
+    import mnist_nbdev
+    from mnist_nbdev.execution import api
+
+    for name in mnist_nbdev.__all__:
+        assert callable(getattr(mnist_nbdev, name)), name
+    assert mnist_nbdev.run is api.run
+    with pytest.raises(AttributeError, match="no attribute 'walk'"):
+        _ = mnist_nbdev.walk

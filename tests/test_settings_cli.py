@@ -93,8 +93,11 @@ def test_the_example_trains(tmp_path):
 @pytest.mark.unit
 def test_show_names_the_line_of_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("seed: 3\ntraining:\n  epochs: 7\n")
-    shown = call("config", "show", "--config", "mine.yaml", "--json", folder=tmp_path).json
+    words = ("config", "show", "--config", "mine.yaml", "--set", "training.learning_rate=0.5")
+    shown = call(*words, "--json", folder=tmp_path).json
     assert shown["training.epochs"] == {"value": 7, "origin": "mine.yaml:3"}
+    origin = "flag --set training.learning_rate"
+    assert shown["training.learning_rate"] == {"value": 0.5, "origin": origin}
     assert shown["seed"]["origin"] == "mine.yaml:1"
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -133,15 +133,15 @@ class Kernels:
             self._template = KernelTemplate()
         return self._template
 
-    def prepare(self, stages: list[Stage]) -> None:
+    def prepare(self, stages: Sequence[Stage]) -> None:
         "Start kernels for the stages that come next."
         for stage in stages[: self._ahead]:
             if stage.name not in self._waiting:
                 start = self._pool.submit(StageKernel, stage.imports, self._forked_from())
                 self._waiting[stage.name] = start
 
-    def execute(self, stage: Stage, run: Run, then: list[Stage] | None = None) -> None:
-        "Execute a stage in its kernel. Raises `StageFailed` or `PipelineInterrupted`."
+    def execute(self, stage: Stage, run: Run, next_stages: Sequence[Stage] = ()) -> None:
+        "Execute a stage while kernels start for the next. Raises an error if it does not finish."
         waiting = self._waiting.pop(stage.name, None)
         with ExitStack() as stack:
             if waiting:
@@ -152,7 +152,7 @@ class Kernels:
             stack.callback(self._end_current)
             watch = _Watch(kernel, self._timeout_s)
             stack.callback(watch.cancel)
-            self.prepare(then or [])
+            self.prepare(next_stages)
             self.raise_if_interrupted()
             run_dir = os.path.relpath(run.folder, project_root())
             target = run.path(f"notebooks/{stage.name}.ipynb")
