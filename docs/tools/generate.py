@@ -16,9 +16,7 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SOURCES = ("settings.ini", "nbs", "mnist_nbdev", "config", "README.md")
-README_NOTE = "<!-- Generated from nbs/index.ipynb by docs/tools/generate.py. -->\n\n"
-    "<!-- Generated from nbs/index.ipynb by docs/tools/generate.py: edit the notebook. -->\n\n"
-)
+README_NOTE = "<!-- Generated from nbs/index.ipynb: edit the notebook. -->\n\n"
 DEFAULT_SETTINGS = """
 from mnist_nbdev.base.loading import settings_yaml
 from mnist_nbdev.base.settings import Settings
