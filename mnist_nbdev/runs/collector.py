@@ -187,7 +187,7 @@ def example_run(
     notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     for name in run.stages[:-1]:
         run.save_json(f"notebooks/{name}.ipynb", notebook)
-        write_stage_record(run, STAGES[name], {}, {}, "no earlier run")
+        write_stage_record(run, STAGES[name], None, {}, "no earlier run")
     no_champion = {"run": None, "model_sha256": None, "same_images": False}
     run.save_record("release/champion.json", no_champion)
     run.save_record("release/looks.json", {"models": 1})
