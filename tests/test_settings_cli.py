@@ -76,6 +76,7 @@ def test_the_example_is_the_one_that_is_promised():
     assert values["model.conv_channels"] == [64, 128, 256]
     assert values["model.fc_hidden_dims"] == [512, 256]
     assert values["training.scheduler"] == "cosine"
+    assert values["evaluation.batch_size"] == 32
     assert values["release_thresholds.max_inference_time_ms"] == 50
 
 
