@@ -142,6 +142,21 @@ def test_a_stage_has_one_cell_of_literal_parameters(notebook):
     assert values == {"run_dir": "", "overrides": {}}
 
 
+@pytest.mark.unit
+@pytest.mark.parametrize("notebook", sorted(ROOT.glob("nbs/**/*.ipynb")), ids=title)
+def test_a_page_can_be_read_in_one_sitting(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert len(cells) <= 60
+    outputs = sum(len(json.dumps(cell.get("outputs", []))) for cell in cells)
+    assert outputs <= 100_000, "store its figures smaller, or with a palette"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("module", EXPORTED, ids=title)
+def test_a_module_has_one_subject(module):
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= 450
+
+
 @pytest.mark.integration
 def test_modules_notebooks_readme_and_default_settings_match_their_sources():
     run(sys.executable, ROOT / "docs" / "tools" / "generate.py", "--check")
