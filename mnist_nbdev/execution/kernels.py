@@ -17,6 +17,7 @@ import subprocess  # nosec B404
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -112,6 +113,7 @@ class ForkedKernel:
         handle: int,  # a file descriptor: `os.pidfd_open`
     ) -> None:
         self.pid, self._handle = pid, handle
+        weakref.finalize(self, os.close, handle)
 
     def poll(self) -> int | None:
         "Return None while the process runs, 0 once it has exited."
@@ -133,9 +135,6 @@ class ForkedKernel:
     def kill(self) -> None:
         "Kill the process."
         self.send_signal(signal.SIGKILL)
-
-    def __del__(self) -> None:
-        os.close(self._handle)
 
 # %% ../../nbs/execution/00_kernels.ipynb #1eb384d0
 class KernelTemplate:
