@@ -1,6 +1,7 @@
 """Calling `mnist-nbdev` as a shell does: in a process and a folder of its own."""
 
 import json
+import logging
 import os
 import select
 import shutil
@@ -87,6 +88,14 @@ def git(folder: Path, *words: str, **variables: str) -> str:
         ["git", *words], cwd=folder, capture_output=True, text=True, check=True, env=env
     )
     return ended.stdout
+
+
+def close_logs() -> None:
+    "Close the files of the log of this process."
+    root = logging.getLogger("mnist_nbdev")
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:

@@ -3,13 +3,13 @@
 import hashlib
 import io
 import json
-import logging
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from commands import close_logs
 
 from mnist_nbdev.base.files import PipelineError, UsageError
 from mnist_nbdev.base.loading import resolve_settings
@@ -203,13 +203,6 @@ def logged(tmp: Path, *flags: str) -> object:
         close_logs()
     files = {path.name: path.read_text()[:1] for path in tmp.glob("*.log")}
     return files, "here" in said.getvalue()
-
-
-def close_logs() -> None:
-    root = logging.getLogger("mnist_nbdev")
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
 
 
 @cache

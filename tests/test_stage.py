@@ -1,10 +1,10 @@
 "What stage notebooks call: runs that cannot be opened, evaluations counted, a champion compared."
 
-import logging
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import close_logs
 
 from mnist_nbdev.base.files import PipelineError, UsageError, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import resolve_settings
@@ -30,10 +30,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     resolved = resolve_settings("debug", environment={})
     yield create_run(tmp_path / "artifacts" / "runs" / "first", resolved, {"mode": "pipeline"})
-    logger = logging.getLogger("mnist_nbdev")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
+    close_logs()
 
 
 # --- Edited but not exported
