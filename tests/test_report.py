@@ -16,7 +16,8 @@ def run(tmp_path_factory):
 
 
 def latency(run) -> list[str]:
-    return [value for value, label, _ in report_figures(run) if label == "batch latency, p95"]
+    figures = report_figures(run, collect_evidence(run))
+    return [value for value, label, _ in figures if label == "batch latency, p95"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ..base.settings import Settings, flatten_settings
 from ..base.statistics import clopper_pearson_bounds
 from ..data.sources import SOURCES
 from ..gate.evaluation import load_predictions
-from ..gate.evidence import Counts
+from ..gate.evidence import Counts, Evidence
 from ..gate.release import calibration_interval
 from ..gate.wording import format_value
 from .collector import collect_evidence
@@ -164,6 +164,7 @@ PAGE = """<!doctype html>
 # %% ../../nbs/runs/06_report.ipynb #f902f85f
 def report_figures(
     run: Run,
+    evidence: Evidence,  # the run's
 ) -> list[tuple[str, str, str]]:  # value, label and note of each
     "Collect the main figures that the run has."
     metrics, figures = dict(run.summary["metrics"]), []
@@ -174,7 +175,7 @@ def report_figures(
         figures.append((f"{metrics['accuracy']:.2%}", "test accuracy", interval))
     # As the check states it; the summary's interpolates between two of the times.
     limit = run.settings.release_thresholds.max_inference_time_ms
-    p95 = collect_evidence(run).batch_p95_ms
+    p95 = evidence.batch_p95_ms
     metrics["batch_p95_ms"] = p95 and format_value(p95, limit)
     n_models = run.read_json("release/looks.json").get("models")
     evaluated = f"models evaluated on them: {n_models}" if n_models else ""
@@ -220,11 +221,12 @@ def _listing(values: Mapping[str, Any]) -> str:
 # %% ../../nbs/runs/06_report.ipynb #61944c6e
 def model_card(
     run: Run,  # with a decision
+    evidence: Evidence,  # the run's
 ) -> str:  # Markdown
     "Render the model card for users. Raises `PipelineError` when evidence is missing."
     from jinja2 import DictLoader, Environment, StrictUndefined
 
-    evidence, confidence = collect_evidence(run), run.settings.release_thresholds.confidence
+    confidence = run.settings.release_thresholds.confidence
     if not (evidence.accuracy and evidence.classes and evidence.slices and evidence.calibration):
         raise PipelineError(f"{run.folder} lacks evidence for its model card: evaluate again.")
     classes = {"all test images": evidence.accuracy}
@@ -412,7 +414,8 @@ def write_report(
     "Write the run's report as one self-contained page, with its model card beside it."
     from jinja2 import Environment, StrictUndefined
 
-    card, decision = model_card(run), run.read_json("decision.json")
+    evidence, decision = collect_evidence(run), run.read_json("decision.json")
+    card = model_card(run, evidence)
     write_text(run.path("model_card.md"), card)
     paths = {name: run.path(f"notebooks/{name}.ipynb") for name in STAGES}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -425,7 +428,7 @@ def write_report(
             for check in decision["checks"]
             if check["outcome"] != "passed"
         ],
-        figures=report_figures(run),
+        figures=report_figures(run, evidence),
         facts=report_facts(run),
         # Marked as safe in the template because `safe_html` has cleaned them:
         card=markdown_html(card),
