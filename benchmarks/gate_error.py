@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mnist_nbdev
+from mnist_nbdev.base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import project_path, resolve_settings
 from mnist_nbdev.base.settings import Settings, default_threads
 from mnist_nbdev.base.statistics import clopper_pearson_bounds
 from mnist_nbdev.data.sources import SOURCES, Dataset, Split, load_dataset
-from mnist_nbdev.gate.evaluation import fit_temperature, read_arrays, write_arrays
+from mnist_nbdev.gate.evaluation import fit_temperature
 from mnist_nbdev.gate.evidence import (
     Evidence,
     calibration_sample,

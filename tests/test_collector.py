@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mnist_nbdev.base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import write_text
-from mnist_nbdev.gate.evaluation import load_predictions, read_arrays, write_arrays
+from mnist_nbdev.gate.evaluation import load_predictions
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES
 from mnist_nbdev.runs import collector
 from mnist_nbdev.runs.collector import collect_evidence, example_run

@@ -11,12 +11,12 @@ from unittest import TestCase
 import numpy as np
 import pytest
 
+from mnist_nbdev.base.arrays import MAX_ARRAYS_BYTES, read_arrays, write_arrays
 from mnist_nbdev.base.files import PipelineError, canonical_json
 from mnist_nbdev.base.logs import get_logger
 from mnist_nbdev.base.settings import EvaluationSettings
 from mnist_nbdev.base.statistics import wilson_interval
 from mnist_nbdev.gate.evaluation import (
-    MAX_PREDICTIONS_BYTES,
     calibration_bounds,
     check_classes,
     check_predictions,
@@ -28,11 +28,9 @@ from mnist_nbdev.gate.evaluation import (
     log_evaluation,
     metrics_table,
     probability_metrics,
-    read_arrays,
     reliability_bins,
     save_predictions,
     top_probabilities,
-    write_arrays,
 )
 
 pytestmark = pytest.mark.unit
@@ -398,7 +396,7 @@ def test_a_truncated_file_is_refused(tmp_path):
     save_predictions(tmp_path / "whole.npz", *TWO)
     whole = (tmp_path / "whole.npz").read_bytes()
     for size in range(0, len(whole), 7):
-        assert "does not hold predictions" in refusal(tmp_path / "bad.npz", whole[:size])
+        assert "does not hold labels" in refusal(tmp_path / "bad.npz", whole[:size])
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -409,7 +407,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.security
 def test_an_archive_of_anything_else_is_refused(tmp_path):
     labels, probabilities = np.zeros(2, np.uint8), TWO[1].astype(np.float32)
-    huge = np.zeros(MAX_PREDICTIONS_BYTES, np.uint8)
+    huge = np.zeros(MAX_ARRAYS_BYTES, np.uint8)
     for words, content in [
         (
             "types int64 and float32",

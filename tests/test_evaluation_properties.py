@@ -94,7 +94,7 @@ def test_what_is_stored_is_what_is_read(tmp_path_factory, given_predictions):
 def test_any_bytes_are_refused_with_a_message(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("bytes") / "predictions.npz"
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=r"predictions\.npz does not hold predictions"):
+    with pytest.raises(PipelineError, match=r"predictions\.npz does not hold labels"):
         load_predictions(path)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from commands import close_logs
 
+from mnist_nbdev.base.arrays import read_arrays
 from mnist_nbdev.base.files import PipelineError, UsageError, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import resolve_settings
 from mnist_nbdev.execution import stage
@@ -16,7 +17,6 @@ from mnist_nbdev.execution.stage import (
     stale_modules,
     stale_warnings,
 )
-from mnist_nbdev.gate.evaluation import read_arrays
 from mnist_nbdev.model import inference
 from mnist_nbdev.registry.journal import append_release, next_release
 from mnist_nbdev.runs.collector import CHAMPION_TYPES, example_run

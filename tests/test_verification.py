@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import call, environment
 
+from mnist_nbdev.base.arrays import read_arrays
 from mnist_nbdev.base.files import (
     read_json,
     read_sealed_json,
@@ -18,7 +19,7 @@ from mnist_nbdev.base.files import (
     write_json,
     write_sealed_json,
 )
-from mnist_nbdev.gate.evaluation import evaluate, load_predictions, read_arrays, save_predictions
+from mnist_nbdev.gate.evaluation import evaluate, load_predictions, save_predictions
 from mnist_nbdev.gate.release import decide, decision_json
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES, robustness_figures
 from mnist_nbdev.registry.verification import changed_files, verify_run

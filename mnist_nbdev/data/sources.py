@@ -5,25 +5,28 @@
 # %% auto #0
 __all__ = ['N_CLASSES', 'IMAGE_SIZE', 'SAMPLE_FILE', 'SAMPLE_SHA256', 'MISLABELLED', 'SOURCES', 'AUTO', 'Split', 'Dataset',
            'sample_path', 'RawImages', 'DataSource', 'mnist_source', 'load_dataset', 'dataset_table', 'source_hashes',
-           'save_dataset', 'open_dataset']
+           'save_dataset', 'open_dataset', 'split_digests']
 
 # %% ../../nbs/data/01_sources.ipynb #d8248ccc
 import importlib.util
 import io
+import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import (
     PipelineError,
     read_sealed_json,
     sha256_bytes,
     sha256_file,
-    write_bytes,
     write_sealed_json,
 )
 from ..base.logs import get_logger
@@ -314,9 +317,7 @@ def save_dataset(
     indices = {"train": dataset.train_indices, "validation": dataset.validation_indices}
     if dataset.test_indices is not None:
         indices["test"] = dataset.test_indices
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **indices)
-    write_bytes(folder / "split.npz", buffer.getvalue())
+    write_arrays(folder / "split.npz", indices)
     record = {
         "schema_version": 1,
         "source": dataset.source,
@@ -324,7 +325,7 @@ def save_dataset(
         "verified": dataset.verified,
         "files": dataset.sha256,
         "counts": {name: len(split) for name, split in dataset.splits.items()},
-        "split_sha256": sha256_bytes(buffer.getvalue()),
+        "split_sha256": sha256_file(folder / "split.npz"),
     }
     write_sealed_json(folder / "dataset.json", record)
 
@@ -348,5 +349,35 @@ def open_dataset(
             f"{indices} or the images do not match {folder / 'dataset.json'}. "
             "Run the data stage again: `mnist-nbdev run --fresh`."
         )
-    with np.load(indices, allow_pickle=False) as stored:
-        return _gather(record["source"], raw, dict(stored))
+    return _gather(record["source"], raw, _read_split(indices, source))
+
+
+def _read_split(path: Path, source: DataSource) -> dict[str, NDArray[Any]]:
+    names = ("train", "validation") if source.n_test else ("train", "validation", "test")
+    return read_arrays(path, dict.fromkeys(names, "int64"))
+
+# %% ../../nbs/data/01_sources.ipynb #aad314fc
+def split_digests(
+    folder: Path,  # where `save_dataset` wrote
+) -> set[str]:  # SHA-256, by any of which a model may know the split
+    "Compute the digests of a stored split: of its file, and of the same indices in version 0.1.0."
+    record = read_sealed_json(folder / "dataset.json")
+    indices = _read_split(folder / "split.npz", SOURCES[record["source"]])
+    return {record["split_sha256"], *_earlier_digests(indices)}
+
+
+def _earlier_digests(indices: Mapping[str, NDArray[Any]]) -> set[str]:
+    buffer, digests = io.BytesIO(), set()
+    np.savez(buffer, allow_pickle=False, **indices)
+    with zipfile.ZipFile(buffer) as archive:
+        entries, content = archive.infolist(), bytearray(buffer.getvalue())
+    for version in (20, 45):  # of the zip format: as Python 3.10 noted it, and later ones
+        listed = archive.start_dir
+        for entry in entries:
+            size = entry.file_size if version == 20 else 0xFFFFFFFF
+            struct.pack_into("<H", content, entry.header_offset + 4, version)
+            struct.pack_into("<2I", content, entry.header_offset + 18, size, size)
+            content[listed + 4] = content[listed + 6] = version
+            listed = content.find(b"PK\x01\x02", listed + 1)
+        digests.add(sha256_bytes(bytes(content)))
+    return digests

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import (
     PipelineError,
     canonical_json,
@@ -33,9 +34,9 @@ from mnist_nbdev.base.loading import (
     validate_settings,
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, start_logging
-from ..data.sources import SOURCES, open_dataset
+from ..data.sources import SOURCES, open_dataset, split_digests
 from .executor import Kernels
-from ..gate.evaluation import load_predictions, read_arrays, write_arrays
+from ..gate.evaluation import load_predictions
 from ..gate.robustness import ROBUSTNESS_TYPES, predict_corrupted
 from ..registry.journal import champion
 from ..registry.promotion import champion_model
@@ -209,7 +210,7 @@ def require_same_split(
 ) -> None:
     "Raise `PipelineError` unless the run has the split that its model was trained with."
     facts = run.record("models/model.json")["facts"]
-    if facts["data"] != run.record("data/dataset.json")["split_sha256"]:
+    if facts["data"] not in split_digests(run.path("data")):
         raise PipelineError(
             "The model was trained on other data or another split than this run's: it may have "
             "seen the test images. Put the data it was trained on under data.root."

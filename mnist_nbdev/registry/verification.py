@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.arrays import read_arrays
 from ..base.files import PipelineError, canonical_json, read_json, sha256_file
 from ..base.settings import Settings
 from ..data.sources import SOURCES, load_dataset
-from ..gate.evaluation import evaluate, load_predictions, read_arrays
+from ..gate.evaluation import evaluate, load_predictions
 from ..gate.release import decide, decision_json
 from ..gate.robustness import ROBUSTNESS_TYPES, evaluate_robustness, robustness_figures
 from ..runs.environment import code_hash

@@ -17,16 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from ..base.arrays import read_arrays, write_arrays
 from ..base.files import PipelineError, sha256_file, write_text
 from ..base.loading import ResolvedSettings
 from ..base.settings import Settings
-from mnist_nbdev.gate.evaluation import (
-    evaluate,
-    load_predictions,
-    read_arrays,
-    save_predictions,
-    write_arrays,
-)
+from ..gate.evaluation import evaluate, load_predictions, save_predictions
 from mnist_nbdev.gate.evidence import (
     Evidence,
     calibration_sample,
