@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-COMMANDS = ["test_command_line", "test_registry", "test_runs", "test_settings_cli"]
+COMMANDS = ["test_command_line", "test_settings_cli"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -43,10 +43,11 @@ class Forked:
         folder: Path,
         variables: Mapping[str, str],  # all that it has
         handles: list[int],  # of files; the last two are standard output and standard error
+        address: str,  # of the server
     ) -> None:
         request = {"what": what, "words": words, "folder": str(folder), "variables": {**variables}}
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection.connect(SERVER[0])
+        self._connection.connect(address)
         socket.send_fds(self._connection, [json.dumps(request).encode()], handles)
         self.pid = int(self._connection.recv(64))
 
@@ -63,9 +64,10 @@ def run(
     words: tuple[str, ...], folder: Path, variables: Mapping[str, str], timeout_s: float
 ) -> tuple[int, str, str]:  # exit code, standard output, standard error
     "Run a command to its end."
-    start_server()
+    server = start_server()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = Forked("command", [*words], folder, variables, [out.fileno(), err.fileno()])
+        handles = [out.fileno(), err.fileno()]
+        process = Forked("command", [*words], folder, variables, handles, server)
         try:
             code = process.wait(timeout_s)
         except TimeoutError:
@@ -79,15 +81,18 @@ def text(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
-SERVER: list[str] = []  # the address of the one that this process has started
+SERVERS: dict[bool, str] = {}  # the addresses of those that this process has started
 START = threading.Lock()
 
 
-def start_server() -> None:
-    "Once in a process; the server ends with it."
+def start_server(own: bool = True) -> str:
+    """The address of a server, started once in a process; it ends with it.
+
+    One that is not our `own` forgets this project's modules: its commands are a copy's.
+    """
     with START:
-        if SERVER:
-            return
+        if own in SERVERS:
+            return SERVERS[own]
         folder = tempfile.mkdtemp(prefix="forking-")
         address = os.path.join(folder, "socket")
         variables = {n: value for n, value in os.environ.items() if not n.startswith("COVERAGE")}
@@ -96,14 +101,15 @@ def start_server() -> None:
             listener.bind(address)
             listener.listen(64)
             server = subprocess.Popen(
-                [sys.executable, __file__, str(listener.fileno()), address],
+                [sys.executable, __file__, str(listener.fileno()), address, str(own)],
                 stdin=subprocess.PIPE,  # it closes with this process
                 pass_fds=[listener.fileno()],
                 env=variables,
             )
-        SERVER.append(address)
+        SERVERS[own] = address
         atexit.register(shutil.rmtree, folder)
         atexit.register(server.kill)
+        return address
 
 
 def serve(listener: socket.socket) -> None:
@@ -144,7 +150,7 @@ def become(request: dict[str, Any], handles: list[int]) -> None:
     os.environ.update(request["variables"])
     *others, out, err = handles
     with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+        os.dup2(others[0] if others and request["what"] == "command" else nothing.fileno(), 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
@@ -157,6 +163,8 @@ def become(request: dict[str, Any], handles: list[int]) -> None:
         import coverage
 
         coverage.process_startup()
+    from mnist_nbdev.execution import kernels
+
     if request["what"] == "template":
         os.setsid()
         gc.unfreeze()  # a kernel that ends by itself would find leaks
@@ -184,18 +192,21 @@ def end_with(command: Callable[[], object]) -> None:
 def fork_template(
     command: list[str], *, cwd: Path, env: Mapping[str, str], pass_fds: list[int], **_: object
 ) -> Forked:
-    return Forked("template", [], cwd, env, [*pass_fds, 1, 2])
+    return Forked("template", [], cwd, env, [*pass_fds, 1, 2], *SERVERS.values())
 
 
 if __name__ == "__main__":
-    SERVER.append(sys.argv[2])
-    from mnist_nbdev.execution import kernels
+    SERVERS[sys.argv[3] == "True"] = sys.argv[2]
+    from mnist_nbdev.execution.kernels import STARTS_THREADS
     from mnist_nbdev.runs.report import without_iri_grammar
     from mnist_nbdev.runs.stages import STAGES
 
     with without_iri_grammar():
         for name in [*IMPORTS, *(name for stage in STAGES.values() for name in stage.imports)]:
-            if name not in kernels.STARTS_THREADS:
+            if name not in STARTS_THREADS:
                 importlib.import_module(name)
+    if sys.argv[3] != "True":
+        for name in [name for name in sys.modules if name.split(".")[0] == "mnist_nbdev"]:
+            del sys.modules[name]
     gc.freeze()  # or each process would copy what it counts
     serve(socket.socket(fileno=int(sys.argv[1])))

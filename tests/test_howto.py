@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import forking
 import nbformat
 import pytest
 import torch
@@ -98,7 +99,9 @@ def test_the_recipe_works_as_written(project, page):
 
 def execute(command: list[str], project: Path) -> subprocess.CompletedProcess[str]:
     path = f"{ROOT / 'tests' / 'stand_ins'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = environment(PYTHONPATH=str(project), PATH=path, MPLBACKEND="agg", **QUICK)
+    server = forking.start_server(own=False)
+    quick = {"MPLBACKEND": "agg", "FORKING_SERVER": server, **QUICK}
+    env = environment(PYTHONPATH=str(project), PATH=path, **quick)
     return subprocess.run(
         command, cwd=project, env=env, capture_output=True, text=True, check=False, timeout=300
     )
