@@ -25,7 +25,7 @@ from typing import Any
 import mnist_nbdev
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import project_root, resolve_settings
-from mnist_nbdev.base.settings import default_threads
+from mnist_nbdev.base.machine import default_threads
 from mnist_nbdev.runs.environment import code_hash, git_state, package_versions, processor_name
 
 HERE = Path(__file__).parent

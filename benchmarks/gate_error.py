@@ -26,9 +26,11 @@ import mnist_nbdev
 from mnist_nbdev.base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import canonical_json, sha256_bytes, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import project_path, resolve_settings
-from mnist_nbdev.base.settings import Settings, default_threads
+from mnist_nbdev.base.machine import default_threads
+from mnist_nbdev.base.settings import Settings
 from mnist_nbdev.base.statistics import clopper_pearson_bounds
 from mnist_nbdev.data.sources import SOURCES, Dataset, Split, load_dataset
+from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate.evaluation import fit_temperature
 from mnist_nbdev.gate.evidence import (
     Evidence,
@@ -141,7 +143,7 @@ def compute_predictions(case: Case, seed: int, dataset: Dataset) -> dict[str, np
             "probabilities": classifier.predict(dataset.test.images)[1],
             "times_ms": np.array(latency["batch"]["times_ms"], np.float32),
             "size_mb": np.array([(Path(folder) / "model.onnx").stat().st_size / 1e6], np.float32),
-            **evaluate_robustness(dataset.test.images, classifier.labels),
+            **evaluate_robustness(dataset.test.images, classifier.labels, MNIST_SPEC),
         }
 
 
@@ -201,14 +203,16 @@ def stopped_by(model: Any, champion: Any, settings: Settings, **changed: Any) ->
     champion_predictions = champion["probabilities"].argmax(1)
     corrupted = labels[model["chosen"]], model["answers"], champion["answers"]
     evidence = {
-        "classes": count_classes(labels, predictions),
-        "slices": robustness_figures(model, labels, predictions)["slices"],
+        "classes": count_classes(labels, predictions, MNIST_SPEC.class_names),
+        "slices": robustness_figures(model, labels, predictions, MNIST_SPEC)["slices"],
         "calibration": calibration_sample(
             labels, probabilities, settings.evaluation.calibration_bins
         ),
         "champion": {
             "run": "the champion",
-            "classes": count_pairs(labels, champion_predictions, predictions),
+            "classes": count_pairs(
+                labels, champion_predictions, predictions, MNIST_SPEC.class_names
+            ),
         },
         "corruptions": corruption_sample(*corrupted),
         "batch_times_ms": tuple(model["times_ms"].tolist()),

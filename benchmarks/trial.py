@@ -27,7 +27,7 @@ def imported() -> float:
     import torch._dynamo
 
     import mnist_nbdev.model.training  # noqa: F401
-    from mnist_nbdev.base.settings import default_threads
+    from mnist_nbdev.base.machine import default_threads
 
     torch.set_num_threads(default_threads())
     return round(time.perf_counter() - BEGAN, 2)

@@ -316,6 +316,25 @@ def test_the_metrics_as_a_table():
     )
 
 
+def test_classes_have_their_names_in_the_table():
+    lines = metrics_table(evaluate(FEW_LABELS, FEW), ["cat", "a|b\n", "dog"]).splitlines()
+    assert [line.split(" | ")[0] for line in lines[-3:]] == ["| cat", r"| a\|b", "| dog"]
+    with pytest.raises(PipelineError, match="2 names for 3 classes"):
+        metrics_table(evaluate(FEW_LABELS, FEW), ["cat", "dog"])
+
+
+@pytest.mark.parametrize(("n_classes", "stored"), [(256, np.uint8), (257, np.uint16)])
+def test_as_many_classes_as_a_label_holds_are_stored(tmp_path, n_classes, stored):
+    labels = np.arange(n_classes)
+    probabilities = np.eye(n_classes, dtype=np.float32)
+    save_predictions(tmp_path / "predictions.npz", labels, probabilities)
+    read_labels, _ = load_predictions(tmp_path / "predictions.npz")
+    assert read_labels.dtype == stored
+    assert (read_labels == labels).all()
+    metrics = evaluate(read_labels, probabilities)
+    assert metrics["accuracy"]["value"] == metrics["macro"]["f1"] == 1
+
+
 def test_stored_metrics_give_the_same_table():
     metrics = evaluate(MANY_LABELS, MANY)
     assert metrics_table(json.loads(canonical_json(metrics))) == metrics_table(metrics)

@@ -157,9 +157,21 @@ def loaded(tmp: Path, *flags: str) -> object:
 def divided(tmp: Path, *flags: str) -> object:
     labels = np.arange(3000, dtype=np.uint8) % 10
     split = sources.Split(np.zeros((3000, 28, 28), np.uint8), labels)
-    raw, size = sources.RawImages("data", {}, split, split), settings_of(*flags).data
-    kind = sources.SOURCES["mnist"]
+    raw = sources.RawImages("data", {}, split, split, tuple("0123456789"))
+    kind, size = sources.SOURCES["mnist"], settings_of(*flags).data
     return len(sources._divide(raw, kind, size.validation_size, 0)["validation"])
+
+
+def own(tmp: Path, *flags: str) -> object:
+    images, labels = np.zeros((60, 6, 5), np.uint8), np.arange(60) % 3
+    for name, step in (("a.npz", 1), ("b.npz", 2)):
+        part = images[::step], labels[::step]
+        few = zip(("x_train", "y_train", "x_test", "y_test"), (*part, *part), strict=True)
+        np.savez(tmp / name, **dict(few))
+    flags = tuple(flag.replace("HERE", str(tmp)) for flag in flags)
+    settings = settings_of("data.source=npz", f"data.path={tmp}/a.npz", *flags)
+    dataset = sources.load_dataset(settings.data, seed=0)
+    return len(dataset.train), dataset.spec
 
 
 def run_made(tmp: Path, *flags: str) -> object:
@@ -293,6 +305,8 @@ SEEN = {
     "experiment_name": (run_made, "other", ()),
     "data.source": (loaded, "sample", ()),
     "data.root": (loaded, "elsewhere", ()),
+    "data.path": (own, "HERE/b.npz", ()),
+    "data.class_names": (own, "[a, b, c]", ()),
     "data.validation_size": (divided, "500", ("data.validation_size=300",)),
     "data.mirrors": (loaded, "[http://b.test/]", ()),
     "data.download_timeout_s": (loaded, "7", ()),

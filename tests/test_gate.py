@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mnist_nbdev.base.settings import Settings
-from mnist_nbdev.data.corruptions import CORRUPTIONS, SLICE_NAMES
+from mnist_nbdev.data.corruptions import CORRUPTIONS, slice_names
+from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate import release
 from mnist_nbdev.gate.evidence import (
     Evidence,
@@ -21,6 +22,7 @@ from mnist_nbdev.gate.robustness import robustness_figures
 SETTINGS = Settings()
 N_IMAGES = 10_000
 LABELS = (np.arange(N_IMAGES) % 10).astype(np.uint8)
+DIGITS = MNIST_SPEC.class_names
 CHOSEN = np.arange(0, N_IMAGES, 5)
 CORRUPTED_LABELS = LABELS[CHOSEN]
 DATA = {"source": "mnist", "verified": True, "n_test_images": N_IMAGES, "n_models": 1}
@@ -38,19 +40,21 @@ def evidence(
     probabilities = np.full((N_IMAGES, 10), (1 - sureness) / 9, np.float32)
     probabilities[np.arange(N_IMAGES), predictions] = sureness
     stored = {
-        "slices": np.stack([np.arange(N_IMAGES) % 2 == i % 2 for i in range(2 * len(SLICE_NAMES))]),
+        "slices": np.stack(
+            [np.arange(N_IMAGES) % 2 == i % 2 for i in range(len(slice_names(MNIST_SPEC)))]
+        ),
         "chosen": CHOSEN,
         "answers": predict_corrupted(corrupted_wrong),
     }
     no_champion = champion_wrong is None
     champion_corrupted = None if no_champion else predict_corrupted(0.1)
     whole = {
-        "classes": count_classes(LABELS, predictions),
-        "slices": robustness_figures(stored, LABELS, predictions)["slices"],
+        "classes": count_classes(LABELS, predictions, DIGITS),
+        "slices": robustness_figures(stored, LABELS, predictions, MNIST_SPEC)["slices"],
         "calibration": calibration_sample(LABELS, probabilities, 15),
         "champion": {
             "run": "the-champion",
-            "classes": count_pairs(LABELS, champion_predictions, predictions),
+            "classes": count_pairs(LABELS, champion_predictions, predictions, DIGITS),
         },
         "corruptions": corruption_sample(
             CORRUPTED_LABELS, predict_corrupted(corrupted_wrong), champion_corrupted

@@ -38,13 +38,16 @@ weights = 1.0 + (np.arange(N * K).reshape(N, K) * 7919 % 31)
 weights[np.arange(N), labels] += 30.0 * (np.arange(N) % 4)
 probabilities = weights / weights.sum(axis=1, keepdims=True)
 predictions = probabilities.argmax(axis=1)
-images = (np.arange(N * 28 * 28).reshape(N, 1, 28, 28) % 251).astype(np.uint8)
+images = (np.arange(N * 28 * 28).reshape(N, 28, 28) % 251).astype(np.uint8)
+NAMES = "012345"
 
 PICTURES: dict[str, Callable[[], Any]] = {
-    "confusion matrix": lambda: plot_confusion_matrix(labels, predictions, K),
+    "confusion matrix": lambda: plot_confusion_matrix(labels, predictions, NAMES),
     "confusion matrix of ten": lambda: plot_confusion_matrix([0, 0, 9], [0, 1, 9]),
-    "confusion by share": lambda: plot_confusion_matrix([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 1], 2),
-    "no confusion": lambda: plot_confusion_matrix([0, 1], [0, 1], 2),
+    "confusion by share": lambda: plot_confusion_matrix(
+        [0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 1], "01"
+    ),
+    "no confusion": lambda: plot_confusion_matrix([0, 1], [0, 1], "01"),
     "per class": lambda: plot_per_class(evaluate(labels, probabilities)),
     "per class at 99.5%": lambda: plot_per_class(
         evaluate(labels, probabilities, EvaluationSettings(confidence=0.995))
@@ -54,7 +57,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "reliability at 99.5%": lambda: plot_reliability(labels, probabilities, 8, 0.995),
     "reliability by default": lambda: plot_reliability([0] * 40, [[0.9, 0.1]] * 40),
     "mistakes": lambda: plot_worst_mistakes(images, labels, probabilities, 3),
-    "mistakes by default": lambda: plot_worst_mistakes(images[:, 0], labels, probabilities),
+    "mistakes by default": lambda: plot_worst_mistakes(images, labels, probabilities),
     "many mistakes": lambda: plot_worst_mistakes(images, 5 + 0 * labels, probabilities, 31),
     "no mistake": lambda: plot_worst_mistakes(images, predictions, probabilities),
 }
@@ -136,6 +139,32 @@ def drawn(name: str) -> Any:
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_what_it_was(name: str) -> None:
     assert drawn(name) == json.loads(DRAWN.read_text(encoding="utf-8"))[name]
+
+
+def test_many_classes_are_shown_in_part_and_by_name() -> None:
+    n_classes = 60
+    truth = np.arange(600) % n_classes
+    rows = np.random.default_rng(0).dirichlet(np.ones(n_classes), 600) + np.eye(n_classes)[truth]
+    rows[truth == 7] = np.eye(n_classes)[8]  # the worst class
+    rows /= rows.sum(axis=1, keepdims=True)
+    names = [f"a ${number}$ {{" for number in range(n_classes)]  # no formulas
+    metrics = evaluate(truth, rows)
+    figures = [
+        plot_confusion_matrix(truth, rows.argmax(axis=1), names),
+        plot_per_class(metrics, names),
+        plot_roc(truth, rows, names),
+        plot_worst_mistakes(np.zeros((600, 9, 5, 3), np.uint8), truth, rows, 5, names),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+    confusion, per_class, roc, mistakes = (figure.axes[0] for figure in figures)
+    assert len(confusion.get_xticklabels()) == len(per_class.get_xticklabels()) == 20
+    assert r"a \$7\$ {" in [text.get_text() for text in per_class.get_xticklabels()]
+    assert "20 of 60 classes" in confusion.get_title(loc="left")
+    assert per_class.get_xlabel() == "class: 20 of 60, the lowest recall"
+    assert roc.get_legend().get_texts()[-1].get_text() == "other classes, 17 of 57"
+    assert len(roc.lines) == 21
+    assert mistakes.get_title().startswith(r"pred. a \$8\$ {")
 
 
 if __name__ == "__main__":

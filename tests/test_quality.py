@@ -1,15 +1,24 @@
-"The figure of the quality report shows the checks that it gets, however many."
+"The quality report of any data set, and its figures."
 
 from dataclasses import replace
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 mpl.use("Agg")
 
+from mnist_nbdev.base.files import PipelineError
 from mnist_nbdev.base.settings import DataSettings
-from mnist_nbdev.data.quality import plot_quality, quality_report
+from mnist_nbdev.data.quality import (
+    plot_classes,
+    plot_quality,
+    quality_report,
+    quality_table,
+    require_quality,
+)
 from mnist_nbdev.data.sources import load_dataset
+from mnist_nbdev.data.spec import Dataset, Split, label_type, measure_spec
 
 pytestmark = pytest.mark.unit
 
@@ -39,3 +48,115 @@ def test_a_report_that_ends_early_is_drawn(dataset):
 
 def test_no_check_is_drawn_without_a_report(dataset):
     assert not plot_quality(dataset, []).axes[0].texts
+
+
+# Images of one's own
+
+
+def own(counts, shape, levels=(30, 220), seed=0, n_held_out=2):
+    "A data set with as many training images of each class as counts says."
+
+    def split(numbers):
+        labels = np.repeat(np.arange(len(numbers)), numbers).astype(label_type(len(numbers)))
+        images = draws.integers(*levels, (len(labels), *shape), endpoint=True).astype(np.uint8)
+        return Split(images, labels)
+
+    draws, held_out = np.random.default_rng(seed), [n_held_out] * len(counts)
+    train, validation, test = split(counts), split(held_out), split(held_out)
+    names = tuple(f"class {label}" for label in range(len(counts)))
+    indices = np.arange(1)
+    return Dataset(
+        spec=measure_spec("npz", train, names),
+        source="npz",
+        folder="folder",
+        verified=True,
+        sha256={"own.npz": "0" * 64},
+        train=train,
+        validation=validation,
+        test=test,
+        train_indices=indices,
+        validation_indices=indices,
+    )
+
+
+def failed(dataset, **splits):
+    report = quality_report(replace(dataset, **splits))
+    quality_table(report)  # can be shown, whatever failed
+    plot_quality(dataset, report)
+    return [check.name for check in report if check.outcome == "failed"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "shape", "levels"),
+    [
+        ([20, 20], (9, 5), (30, 220)),
+        ([20, 3, 100], (5, 9, 3), (0, 255)),
+        ([12] * 25, (6, 6), (30, 220)),
+        ([2] * 300, (6, 6, 3), (30, 220)),
+        ([40, 40], (12, 12), (0, 1)),  # all but black: deviates less than a spec can say
+    ],
+)
+def test_good_images_of_any_shape_and_number_of_classes_pass(counts, shape, levels):
+    dataset = own(counts, shape, levels)
+    assert failed(dataset) == []
+    sheet = plot_classes(dataset.train, dataset.spec, 3).axes[0].images[0].get_array()
+    assert sheet.shape == (min(len(counts), 20) * shape[0], 3 * shape[1], *shape[2:])
+
+
+def test_each_fault_fails_its_check():
+    dataset = own([300, 300, 300, 6], (6, 5, 3), n_held_out=100)
+    train, test = dataset.train, dataset.test
+    white, brighter = train.images.copy(), test.images // 2 + 128
+    white[4] = [9, 99, 199]  # a single shade
+    known = test.labels < 3
+    assert failed(dataset) == []
+    assert failed(dataset, test=Split(test.images[known], test.labels[known])) == []
+    assert failed(dataset, train=Split(white, train.labels)) == ["constant"]
+    assert failed(dataset, test=Split(brighter, test.labels)) == ["mean", "deviation"]
+    assert failed(dataset, test=Split(test.images, test.labels + np.uint8(1))) == ["labels"]
+    assert failed(dataset, test=Split(test.images[..., 0], test.labels)) == ["shape"]
+    assert failed(dataset, test=Split(test.images, test.labels.astype(np.int64))) == ["type"]
+    assert failed(dataset, validation=Split(test.images[:0], test.labels[:0])) == ["count"]
+    assert failed(dataset, test=Split(train.images[:1], train.labels[:1])) == ["leakage"]
+    few = [*range(900), 900, 901]
+    assert failed(dataset, train=Split(train.images[few], train.labels[few])) == ["class shares"]
+    few = [*range(900)]
+    assert failed(dataset, train=Split(train.images[few], train.labels[few])) == [
+        *["classes", "class shares"]
+    ]
+
+
+def test_a_fault_names_the_file_and_what_to_do():
+    dataset = own([20, 20], (6, 6))
+    report = quality_report(replace(dataset, test=dataset.train))
+    with pytest.raises(PipelineError, match="Correct files of your own") as caught:
+        require_quality(report)
+    assert "from own.npz in folder: No image is in two splits." in str(caught.value)
+
+
+def test_channels_are_judged_one_by_one():
+    images = np.zeros((200, 4, 4, 3), np.uint8)
+    images[..., 0] = np.random.default_rng(0).integers(100, 120, (200, 4, 4))
+    images[..., 2] = np.random.default_rng(1).integers(0, 20, (200, 4, 4))
+    dataset = own([100, 100], (4, 4, 3))
+    training = Split(images, dataset.train.labels)
+    spec = measure_spec("npz", training, dataset.spec.class_names)
+    fine = Split(255 - (255 - images[::9]) // 1, training.labels[::9])
+    fine.images[0, 0, 0] += 1  # no image is in two splits
+    swapped = Split(images[::7, ..., ::-1].copy(), training.labels[::7])
+    dataset = replace(dataset, spec=spec, train=training, validation=swapped, test=fine)
+    report = {check.name: check for check in quality_report(dataset)}
+    assert report["mean"].outcome == "failed"
+    assert "Violated in validation" in report["mean"].why
+    assert "test, from" not in report["mean"].why
+    assert set(report["mean"].value["train"]) == {"red", "green", "blue"}
+
+
+def test_many_classes_are_shown_in_part():
+    dataset = own([12] * 25, (6, 6))
+    middle = plot_quality(dataset, quality_report(dataset)).axes[1]
+    assert middle.get_xlabel() == "label, 20 of 25"
+    assert len(middle.patches) == 60  # no band: nobody expects anything of these shares
+    axes = plot_classes(dataset.train, dataset.spec).axes[0]
+    assert axes.get_xlabel() == "first 8 images of each class,\n20 of 25 classes"
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "class 19"

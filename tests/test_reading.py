@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from mnist_nbdev.base.files import PipelineError
 from mnist_nbdev.base.settings import DataSettings, InferenceSettings
 from mnist_nbdev.data.sources import load_dataset
-from mnist_nbdev.model.reading import predict_files, read_digit
+from mnist_nbdev.data.spec import DatasetSpec
+from mnist_nbdev.model.reading import predict_files, read_digit, read_image
 
 pytestmark = pytest.mark.unit
 
@@ -146,3 +147,101 @@ def test_standard_input_is_classified_as_a_file_is(plain, tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"text")))
     with pytest.raises(PipelineError, match="standard input cannot be read as an image"):
         predict_files(classifier, ["-"], DEFAULT)
+
+
+# Images of other data than MNIST
+GREY = DatasetSpec(
+    name="signs",
+    image_shape=(1, 20, 12),
+    class_names=("stop", "go"),
+    pixel_mean=(0.5,),
+    pixel_std=(0.25,),
+    slice_edges={},
+    reading="image",
+)
+COLOUR = GREY.model_copy(
+    update={"image_shape": (3, 20, 12), "pixel_mean": (0.5,) * 3, "pixel_std": (0.25,) * 3}
+)
+
+
+def flat(mode, value, **save):
+    "An image file of one colour, not of the data's shape."
+    return png(Image.new(mode, (50, 31), value), **save)
+
+
+@pytest.mark.parametrize(
+    ("file", "colour"),
+    [
+        (flat("RGB", (10, 200, 90)), (10, 200, 90)),
+        (flat("L", 70), (70, 70, 70)),
+        (flat("1", 1), (255, 255, 255)),
+        (flat("P", 0), (0, 0, 0)),
+        (flat("RGBA", (10, 200, 90, 0)), (255, 255, 255)),
+        (flat("RGBA", (10, 200, 90, 51)), (206, 244, 222)),
+        (flat("LA", (0, 0)), (255, 255, 255)),
+        (flat("L", 70, transparency=70), (255, 255, 255)),
+        (flat("RGB", (1, 2, 3), transparency=(1, 2, 3)), (255, 255, 255)),
+        (flat("I;16", 257 * 70), (70, 70, 70)),
+        (flat("CMYK", (0, 0, 0, 255), format="TIFF"), (0, 0, 0)),
+        (flat("RGB", (10, 200, 90), format="JPEG", quality=98), (10, 200, 90)),
+    ],
+)
+def test_every_kind_of_image_becomes_grey_or_colour(file, colour):
+    read = read_image(file, DEFAULT, COLOUR)
+    assert (read.shape, read.dtype) == ((20, 12, 3), np.uint8)
+    assert np.abs(read.astype(int) - colour).max() <= 2
+    grey = read_image(file, DEFAULT, GREY)
+    assert (grey.shape, grey.dtype) == ((20, 12), np.uint8)
+    assert np.abs(grey.astype(int) - np.dot(colour, (0.299, 0.587, 0.114))).max() <= 2
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR])
+def test_an_image_of_the_data_is_read_unchanged(spec):
+    image = np.random.default_rng(0).integers(0, 256, spec.array_shape, dtype=np.uint8)
+    assert np.array_equal(read_image(png(Image.fromarray(image)), DEFAULT, spec), image)
+
+
+def test_a_fine_pattern_becomes_its_mean():
+    stripes = np.zeros((400, 240), np.uint8)
+    stripes[::2] = 255
+    read = read_image(png(Image.fromarray(stripes)), DEFAULT, GREY)
+    assert np.abs(read.astype(int) - 127).max() <= 4  # a little more at the edges
+
+
+def test_an_image_is_turned_as_its_exif_says():
+    upright = np.zeros((40, 24), np.uint8)
+    upright[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 8  # "turn me by 90 degrees, counterclockwise"
+    turned = png(Image.fromarray(np.rot90(upright, -1)), exif=exif)
+    assert np.array_equal(
+        read_image(turned, DEFAULT, GREY), read_image(png(Image.fromarray(upright)), DEFAULT, GREY)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (flat("F", 0.5, format="TIFF"), "sign.png has pixels of 32 bits"),
+        (flat("I", 5, format="TIFF"), "sign.png has pixels of 32 bits"),
+        (b"text", "sign.png cannot be read as an image"),
+        (flat("L", 70)[:60], "sign.png cannot be read as an image"),
+    ],
+)
+def test_an_image_that_has_no_agreed_colours_is_refused(content, message):
+    with pytest.raises(PipelineError, match=message):
+        read_image(content, DEFAULT, COLOUR, name="sign.png")
+
+
+def test_an_image_has_no_more_pixels_than_allowed():
+    with pytest.raises(PipelineError, match=r"more than inference\.max_image_megapixels"):
+        read_image(flat("L", 70), InferenceSettings(max_image_megapixels=0.001), GREY)
+
+
+def test_a_class_is_named_and_a_digit_is_a_number(plain, tmp_path):
+    classifier = SimpleNamespace(predict=lambda images: (None, np.array([[0.25, 0.75]])))
+    (tmp_path / "sign.png").write_bytes(png(plain))
+    (named,) = predict_files(classifier, [str(tmp_path / "sign.png")], DEFAULT, GREY)
+    (digit,) = predict_files(classifier, [str(tmp_path / "sign.png")], DEFAULT)
+    assert (named["label"], named["probabilities"]) == ("go", {"stop": 0.25, "go": 0.75})
+    assert (digit["label"], digit["probabilities"]) == (1, [0.25, 0.75])

@@ -10,8 +10,9 @@ import pytest
 
 from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, mean_bounds, shared_confidence
+from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate.evaluation import calibration_bounds
-from mnist_nbdev.gate.evidence import CLASSES, Champion, Evidence, good_evidence
+from mnist_nbdev.gate.evidence import Champion, Evidence, good_evidence
 from mnist_nbdev.gate.release import (
     CHECKS,
     MIN_SLICE_IMAGES,
@@ -44,7 +45,7 @@ def figures(check):
 
 
 def accuracy(n_correct, n_images, **thresholds):
-    others = {label: {"n_correct": 0, "n_images": 0} for label in CLASSES[1:]}
+    others = {label: {"n_correct": 0, "n_images": 0} for label in MNIST_SPEC.class_names[1:]}
     classes = {"0": {"n_correct": n_correct, "n_images": n_images}, **others}
     return check_accuracy(good_evidence(classes=classes), ReleaseThresholds(**thresholds))
 
@@ -113,7 +114,7 @@ def test_the_accuracy_check_follows_its_thresholds():
 
 def recall(thresholds=THRESHOLDS, **changed):
     "The check of digits with a recall of 995 in 1,000, except for those named: `_7=(984, 1000)`."
-    counts = {label: {"n_correct": 995, "n_images": 1000} for label in CLASSES}
+    counts = {label: {"n_correct": 995, "n_images": 1000} for label in MNIST_SPEC.class_names}
     for label, (n_correct, n_images) in changed.items():
         counts[label[1:]] = {"n_correct": n_correct, "n_images": n_images}
     return check_class_recall(good_evidence(classes=counts), thresholds)
@@ -304,10 +305,12 @@ def test_the_sentence_on_calibration_has_the_error_and_its_bounds():
 def against_champion(lost, won, digit=None):
     by_digit = {
         label: (lost // 10 + (place < lost % 10), won // 10 + (place < won % 10))
-        for place, label in enumerate(CLASSES)
+        for place, label in enumerate(MNIST_SPEC.class_names)
     }
     if digit is not None:  # all of them on one digit
-        by_digit = {label: (lost, won) if label == digit else (0, 0) for label in CLASSES}
+        by_digit = {
+            label: (lost, won) if label == digit else (0, 0) for label in MNIST_SPEC.class_names
+        }
     classes = {
         label: {"only_champion": pair[0], "only_candidate": pair[1], "n_images": 1000}
         for label, pair in by_digit.items()
@@ -375,7 +378,8 @@ def test_the_sentence_on_the_champion_names_each_digit_that_lost():
 
 
 @pytest.mark.parametrize(
-    ("without_images", "outcome"), [(CLASSES[:1], "passed"), (CLASSES, "insufficient")]
+    ("without_images", "outcome"),
+    [(MNIST_SPEC.class_names[:1], "passed"), (MNIST_SPEC.class_names, "insufficient")],
 )
 def test_a_digit_without_images_is_not_compared(without_images, outcome):
     nothing = {"only_champion": 0, "only_candidate": 0, "n_images": 0}

@@ -10,7 +10,8 @@ from scipy.stats import binom
 
 from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, images_needed
-from mnist_nbdev.gate.evidence import CLASSES, Evidence, good_evidence
+from mnist_nbdev.data.spec import MNIST_SPEC
+from mnist_nbdev.gate.evidence import Evidence, good_evidence
 from mnist_nbdev.gate.release import CHECKS, decide, decision_json, decision_table
 
 pytestmark = pytest.mark.unit
@@ -42,7 +43,7 @@ def compared(pairs):
         "run": "a-run",
         "classes": {
             digit: {"only_champion": lost, "only_candidate": won, "n_images": 1000}
-            for digit, (lost, won) in zip(CLASSES, pairs, strict=True)
+            for digit, (lost, won) in zip(MNIST_SPEC.class_names, pairs, strict=True)
         },
     }
 
@@ -50,7 +51,7 @@ def compared(pairs):
 def counted(counts):
     return {
         digit: {"n_correct": right, "n_images": images}
-        for digit, (right, images) in zip(CLASSES, counts, strict=True)
+        for digit, (right, images) in zip(MNIST_SPEC.class_names, counts, strict=True)
     }
 
 
@@ -69,7 +70,9 @@ def evidence_around(draw):
     corruptions = {"n_corruptions": 100, "candidate": (80,) * 50, "champion": (80 + lost,) * 50}
     off_by = draw(st.sampled_from([0.0, 0.004, 0.0099, 0.0101, 0.05]))
     parts = {
-        "classes": counted([(1000 - draw(st.integers(0, 18)), 1000) for _ in CLASSES]),
+        "classes": counted(
+            [(1000 - draw(st.integers(0, 18)), 1000) for _ in MNIST_SPEC.class_names]
+        ),
         "slices": {
             name: {"n_correct": n - draw(st.integers(0, n // 50)), "n_images": n}
             for name, n in {"thin": draw(st.sampled_from([99, 100])), "thick": 2000}.items()
@@ -99,7 +102,7 @@ def is_shown(pairs, required, risk):
 def is_no_worse(champion, thresholds):
     if champion == "none":
         return True
-    rows = [champion.classes[digit] for digit in CLASSES]
+    rows = [champion.classes[digit] for digit in MNIST_SPEC.class_names]
     pairs = [(row.only_champion, row.only_candidate) for row in rows]
     n_images, risk = sum(row.n_images for row in rows), 1 - thresholds.confidence
     lost, won = map(sum, zip(*pairs, strict=True))

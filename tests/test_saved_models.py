@@ -4,18 +4,23 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load, save
 
 from mnist_nbdev.base.files import (
     PipelineError,
+    UsageError,
     read_sealed_json,
     sha256_bytes,
     write_bytes,
     write_sealed_json,
 )
 from mnist_nbdev.base.settings import ModelSettings
-from mnist_nbdev.model.network import build_model, load_model, save_model
+from mnist_nbdev.data.spec import MNIST_SPEC, DatasetSpec, Split, measure_spec
+from mnist_nbdev.model.export import export_onnx
+from mnist_nbdev.model.inference import OnnxClassifier, model_spec, score_images
+from mnist_nbdev.model.network import build_model, check_architecture, load_model, save_model
 
 pytestmark = [pytest.mark.unit, pytest.mark.security]
 
@@ -121,3 +126,104 @@ def test_a_weight_that_is_no_number_is_named(copy):
     tensors["output.bias"][3] = float("nan")
     with pytest.raises(PipelineError, match=r"output\.bias: holds values that are not finite"):
         load_model(forge(copy, save(tensors)))
+
+
+# Data of other shapes
+PIXELS = np.random.default_rng(0).integers(0, 256, (14, 20, 12, 3), dtype=np.uint8)
+NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
+ANIMALS = measure_spec("animals", Split(PIXELS, np.arange(14, dtype=np.uint8) % 7), NAMES)
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    "A saved model of colour images, not square, with its export."
+    folder = tmp_path_factory.mktemp("animals")
+    model = build_model(SETTINGS, seed=0, spec=ANIMALS).eval()
+    save_model(model, SETTINGS, folder)
+    export_onnx(model, folder / "model.onnx")
+    return folder
+
+
+def test_a_saved_model_remembers_its_data(animals):
+    model = load_model(animals)
+    assert model.spec == ANIMALS
+    assert model_spec(OnnxClassifier(animals / "model.onnx", 1)) == ANIMALS
+    description = read_sealed_json(animals / "model.json")
+    assert description["input"] == "uint8 (N, 3, 20, 12), raw pixels 0 to 255, RGB"
+    assert description["normalisation"]["pixel_mean"] == list(ANIMALS.pixel_mean)
+
+
+@pytest.mark.parametrize("value", [None, 0.25])
+@pytest.mark.parametrize("spec", [MNIST_SPEC, ANIMALS])
+def test_the_normalisation_survives_saving(tmp_path, value, spec):
+    settings = SETTINGS.model_copy(update={"pixel_mean": value})
+    model = build_model(settings, seed=0, spec=spec)
+    save_model(model, settings, tmp_path)
+    loaded = load_model(tmp_path)
+    assert (loaded.pixel_mean, loaded.pixel_std) == (model.pixel_mean, model.pixel_std)
+    save_model(loaded, loaded.settings, tmp_path / "again")
+    for name in ("model.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": {}},
+        {"spec": ANIMALS.model_dump(mode="json") | {"image_shape": [2, 20, 12]}},
+        {"spec": ANIMALS.model_dump(mode="json") | {"pixel_mean": [0.1, 0.2, 0.3]}},
+        {"spec": ANIMALS.model_dump(mode="json") | {"image_shape": [3, 1, 12]}},
+    ],
+)
+def test_a_spec_that_does_not_fit_is_refused(animals, tmp_path, changes):
+    shutil.copytree(animals, tmp_path / "forged")
+    description = read_sealed_json(animals / "model.json") | changes
+    write_sealed_json(tmp_path / "forged" / "model.json", description)
+    with pytest.raises(PipelineError, match="does not describe a model that can be built"):
+        load_model(tmp_path / "forged")
+
+
+@pytest.mark.parametrize("spec", [None, MNIST_SPEC.model_dump(mode="json"), {"name": "x"}])
+def test_an_export_beside_the_description_of_other_data_is_refused(animals, tmp_path, spec):
+    shutil.copytree(animals, tmp_path / "forged")
+    description = read_sealed_json(animals / "model.json")
+    description["spec"] = spec
+    if spec is None:
+        del description["spec"]
+    write_sealed_json(tmp_path / "forged" / "model.json", description)
+    classifier = OnnxClassifier(tmp_path / "forged" / "model.onnx", 1)
+    with pytest.raises(PipelineError, match=r"takes images of 3 × 20 × 12|has a damaged spec"):
+        model_spec(classifier)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stem", "n_blocks", "fits"),
+    [
+        ((1, 1, 9), "pool", 1, "No block fits images of 1 × 9 pixels"),
+        ((3, 20, 3), "pool", 2, "At most 1 block fits images of 20 × 3 pixels"),
+        ((3, 20, 12), "pool", 4, "At most 3 blocks fit images of 20 × 12 pixels"),
+        ((3, 12, 20), "stride", 4, "At most 3 blocks fit images of 12 × 20 pixels"),
+        ((1, 32, 32), "stride", 6, "At most 5 blocks fit images of 32 × 32 pixels"),
+    ],
+)
+def test_more_blocks_than_fit_the_image_are_refused(shape, stem, n_blocks, fits):
+    one = ANIMALS.model_dump() | {"image_shape": shape}
+    one |= {"pixel_mean": (0.5,) * shape[0], "pixel_std": (0.5,) * shape[0]}
+    settings = ModelSettings(conv_channels=[2] * n_blocks, stem=stem)
+    with pytest.raises(UsageError, match=fits):
+        check_architecture(settings, DatasetSpec(**one))
+    if n_blocks > 1:
+        fewer = ModelSettings(conv_channels=[2] * (n_blocks - 1), stem=stem)
+        assert check_architecture(fewer, DatasetSpec(**one)) > 0
+
+
+def test_many_classes_have_labels_of_sixteen_bits(tmp_path):
+    spec = DatasetSpec(
+        **ANIMALS.model_dump() | {"class_names": tuple(f"c{i}" for i in range(1000))}
+    )
+    model = build_model(SETTINGS, seed=0, spec=spec)
+    export_onnx(model, tmp_path / "model.onnx")
+    classifier = OnnxClassifier(tmp_path / "model.onnx", 1)
+    labels = classifier.labels(PIXELS)
+    assert labels.dtype == np.uint16
+    assert np.array_equal(labels, score_images(model, PIXELS).argmax(1))

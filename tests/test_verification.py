@@ -19,6 +19,7 @@ from mnist_nbdev.base.files import (
     write_json,
     write_sealed_json,
 )
+from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate.evaluation import evaluate, load_predictions, save_predictions
 from mnist_nbdev.gate.release import decide, decision_json
 from mnist_nbdev.gate.robustness import ROBUSTNESS_TYPES, robustness_figures
@@ -147,7 +148,9 @@ def forge(run: Path) -> None:
         run / "evaluation/metrics.json", evaluate(labels, probabilities, settings.evaluation)
     )
     found = read_arrays(run / "evaluation/robustness.npz", ROBUSTNESS_TYPES)
-    write_json(run / "evaluation/robustness.json", robustness_figures(found, labels, labels))
+    write_json(
+        run / "evaluation/robustness.json", robustness_figures(found, labels, labels, MNIST_SPEC)
+    )
     for path in (run / "stages").glob("*.json"):
         record = read_sealed_json(path)
         outputs = {name: sha256_file(run / name) for name in record["outputs"]}

@@ -167,7 +167,7 @@ def settings_page(settings: Any, variables: dict[str, str]) -> str:
         "`--set`. `mnist-nbdev config show` prints each value and its source. Values are written "
         "as in YAML.\n",
         "Besides the ranges below, some settings must be consistent: warm-up and steps must fit "
-        "into the epochs, and at most four blocks can halve 28 pixels. An error names both.\n",
+        "into the epochs, and four blocks at most halve MNIST's 28 pixels. An error names both.\n",
         "## Top level\n",
     ]
     sections = []

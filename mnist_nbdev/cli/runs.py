@@ -124,7 +124,9 @@ def closing_words(
             lines.append(f"Next: mnist-nbdev registry promote {run.name}")
         else:
             lines += [f"Champion: {released.run}", "Next: mnist-nbdev predict IMAGE"]
-    elif not SOURCES[summary["data"]["source"]].releasable:
+    elif (source := SOURCES[summary["data"]["source"]]).spec is None:
+        lines.append(f"Next: mnist-nbdev predict IMAGE --model {run.name}")
+    elif not source.releasable:
         lines.append("Next: mnist-nbdev data fetch, then run again on the full MNIST")
     else:
         lines.append("Next: mnist-nbdev run --preset best, or change settings with --set KEY=VALUE")

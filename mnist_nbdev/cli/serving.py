@@ -173,17 +173,19 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     "Classify image files with the champion or another model."
-    from mnist_nbdev.registry.promotion import load_classifier
+    from mnist_nbdev.model.inference import model_spec
     from mnist_nbdev.model.reading import predict_files
+    from mnist_nbdev.registry.promotion import load_classifier
 
     classifier = load_classifier(resolved.settings, model)
-    rows = predict_files(classifier, images, resolved.settings.inference)
+    spec = model_spec(classifier)
+    rows = predict_files(classifier, images, resolved.settings.inference, spec)
     if as_json:
         print_json(rows)
         return
     for row in rows:
         file = one_line(row["file"], most=4096)  # a path may be that long
-        print(f"{file}\t{row['label']}\t{row['probability']:.4f}")
+        print(f"{file}\t{one_line(str(row['label']))}\t{row['probability']:.4f}")
 
 # %% ../../nbs/cli/03_serving.ipynb #5fb5f49d
 @app.command("benchmark")

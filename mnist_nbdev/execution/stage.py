@@ -35,6 +35,7 @@ from mnist_nbdev.base.loading import (
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, start_logging
 from ..data.sources import SOURCES, open_dataset, split_digests
+from ..data.spec import label_type
 from .executor import Kernels
 from ..gate.evaluation import load_predictions
 from ..gate.robustness import ROBUSTNESS_TYPES, predict_corrupted
@@ -161,7 +162,7 @@ def count_evaluation(
     "Count this model's test-set evaluation, once, and record the count in the run."
     facts = run.record("data/dataset.json")
     parts = {name: digest for name, digest in facts["files"].items() if "train" not in name}
-    if not SOURCES[facts["source"]].n_test:  # the split decides which images are the test images
+    if SOURCES[facts["source"]].n_held_out:  # the split decides which images are the test images
         parts["split"] = facts["split_sha256"]
     test_set_sha256 = sha256_bytes(canonical_json(parts).encode())
     model_sha256 = sha256_file(run.path("models/model.onnx"))
@@ -190,7 +191,8 @@ def _champion_predictions(run: Run, digest: str) -> dict[str, Any]:
     robustness = read_arrays(run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
     if sha256_file(run.path("models/model.onnx")) == digest:  # the run's model is the champion
         _, probabilities = load_predictions(run.path("evaluation/predictions.npz"))
-        return {"answers": probabilities.argmax(1).astype("u1"), "spoiled": robustness["answers"]}
+        answers = probabilities.argmax(1).astype(label_type(run.spec.n_classes))
+        return {"answers": answers, "spoiled": robustness["answers"]}
     from mnist_nbdev.model.inference import OnnxClassifier
 
     settings, images = run.settings, open_dataset(run.path("data")).test.images

@@ -6,20 +6,32 @@
 __all__ = ['plot_confusion_matrix', 'plot_per_class', 'plot_roc', 'plot_reliability', 'plot_worst_mistakes']
 
 # %% ../../nbs/gate/01_diagnostics.ipynb #a13a1429
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ..base.figures import BLUE, GREY, ORANGE, PALE_BLUE, label_axes, new_figure
+from mnist_nbdev.base.figures import (
+    BLUE,
+    GREY,
+    MAX_CLASSES_SHOWN,
+    ORANGE,
+    PALE_BLUE,
+    label_axes,
+    name_ticks,
+    new_figure,
+    short_names,
+)
 from ..base.files import PipelineError
 from ..base.statistics import wilson_interval
+from ..data.spec import MNIST_SPEC
 from mnist_nbdev.gate.evaluation import (
     check_classes,
     check_predictions,
     class_metrics,
     expected_calibration_error,
+    names_of_classes,
     reliability_bins,
     top_probabilities,
 )
@@ -31,12 +43,13 @@ if TYPE_CHECKING:
 def plot_confusion_matrix(
     labels: ArrayLike,  # (N,), the true classes
     predictions: ArrayLike,  # (N,), the predicted classes
-    n_classes: int = 10,
+    class_names: Sequence[str] = MNIST_SPEC.class_names,  # in label order
 ) -> "Figure":
     "Plot the confusion matrix, with the mistakes shaded by their fraction of the row."
     from matplotlib import colormaps
     from sklearn.metrics import confusion_matrix
 
+    n_classes = len(class_names)
     truth = check_classes("labels", np.asarray(labels), n_classes)
     predicted = check_classes("predictions", np.asarray(predictions), n_classes)
     counts = confusion_matrix(truth, predicted, labels=range(n_classes))
@@ -46,11 +59,18 @@ def plot_confusion_matrix(
     colours = np.where((fraction > 0)[..., None], colormaps["Oranges"](shade), 1.0)
     colours[np.eye(n_classes, dtype=bool)] = [0.84, 0.90, 0.95, 1.0]
 
-    figure, axes = new_figure(3.8, 3.5)
-    label_axes(axes, "predicted digit", "true digit", f"Confusion matrix of {len(truth):,} images")
+    shown = _most_confused(counts)
+    counts, colours = counts[np.ix_(shown, shown)], colours[np.ix_(shown, shown)]
+    more = 0.28 * max(len(shown) - 10, 0)  # inches
+    figure, axes = new_figure(3.8 + more, 3.5 + more)
+    title = f"Confusion matrix of {len(truth):,} images"
+    if len(shown) < n_classes:
+        title += f",\nthe {len(shown)} of {n_classes:,} classes with the most mistakes"
+    label_axes(axes, "predicted class", "true class", title)
     axes.imshow(colours)
     axes.grid(False)
-    axes.set(xticks=range(n_classes), yticks=range(n_classes))
+    for axis in (axes.xaxis, axes.yaxis):
+        name_ticks(axis, [class_names[label] for label in shown])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     for (row, column), count in np.ndenumerate(counts):
@@ -58,14 +78,23 @@ def plot_confusion_matrix(
             axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8)
     return figure
 
+
+def _most_confused(counts: NDArray[Any]) -> NDArray[np.int64]:
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    return np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES_SHOWN])
+
 # %% ../../nbs/gate/01_diagnostics.ipynb #3b86f565
 def plot_per_class(
     metrics: Mapping[str, Any],  # what `evaluate` returns
+    class_names: Sequence[str] | None = None,  # in label order; None: the labels
 ) -> "Figure":
     "Plot recall with its interval, and precision, of each class."
+    per_class = metrics["per_class"]
+    names = names_of_classes(class_names, len(per_class))
+    lowest = sorted(per_class, key=lambda row: 2 if row["recall"] is None else row["recall"])
+    shown = sorted(lowest[:MAX_CLASSES_SHOWN], key=lambda row: row["label"])
     figure, axes = new_figure(4.4, 2.6)
-    for row in metrics["per_class"]:
-        place = row["label"]
+    for place, row in enumerate(shown):
         if row["recall"] is not None:
             axes.plot(
                 [place - 0.12] * 2, [row["recall_low"], row["recall_high"]], color=BLUE, lw=1.5
@@ -78,9 +107,10 @@ def plot_per_class(
     axes.plot([], [], "o-", color=BLUE, label=label, ms=5, lw=1.5)
     axes.plot([], [], "D", color=ORANGE, label="precision", ms=4.5)
     axes.grid(False, axis="x")
-    axes.set_xticks([row["label"] for row in metrics["per_class"]])
+    name_ticks(axes.xaxis, [names[row["label"]] for row in shown])
     _in_percent(axes.yaxis)
-    label_axes(axes, "digit", "fraction of images")
+    some = f": {len(shown)} of {len(names):,}, the lowest recall" if len(shown) < len(names) else ""
+    label_axes(axes, f"class{some}", "fraction of images")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     return figure
 
@@ -93,27 +123,31 @@ def _in_percent(*axes: Any) -> None:
 def plot_roc(
     labels: ArrayLike,  # (N,), the true classes
     probabilities: ArrayLike,  # (N, K)
+    class_names: Sequence[str] | None = None,  # in label order; None: the labels
 ) -> "Figure":
     "Plot the ROC curve of each class against the rest."
     from sklearn.metrics import roc_curve
 
     truth, rows = check_predictions(labels, probabilities)
+    names = short_names(names_of_classes(class_names, rows.shape[1]), 20)
     areas = [(row["roc_auc"], row["label"]) for row in class_metrics(truth, rows)]
     ranked = sorted(area for area in areas if area[0] is not None)
+    shown = ranked[:MAX_CLASSES_SHOWN]
     styles = dict(zip((label for _, label in ranked), ["-", "--", ":"], strict=False))
     left, lowest = 0.5 / len(truth), 0.99
 
     figure, axes = new_figure(4.4, 2.6)
-    for area, label in reversed(ranked):
+    for area, label in reversed(shown):
         style = {"color": BLUE, "alpha": 0.45, "lw": 1}
         if label in styles:
             style = {"color": ORANGE, "ls": styles[label], "lw": 1.8}
-            style["label"] = f"digit {label}: area {area:.5f}"
+            style["label"] = f"class {names[label]}: area {area:.5f}"
         false, true, _ = roc_curve(truth == label, rows[:, label])
         start = np.searchsorted(false, 0, side="right") - 1  # before the first false positive
         axes.step(np.maximum(false, left)[start:], true[start:], where="post", **style)
         lowest = min(lowest, true[start])
-    axes.plot([], [], color=BLUE, alpha=0.45, lw=1, label="other digits")
+    some = f", {len(shown) - 3} of {len(ranked) - 3:,}" if len(shown) < len(ranked) else ""
+    axes.plot([], [], color=BLUE, alpha=0.45, lw=1, label=f"other classes{some}")
     axes.set(xscale="log", xlim=(left, 1), ylim=(1.05 * lowest - 0.05, 1.02 - 0.02 * lowest))
     axes.minorticks_off()
     _in_percent(axes.xaxis, axes.yaxis)
@@ -154,35 +188,38 @@ def plot_reliability(
 
 # %% ../../nbs/gate/01_diagnostics.ipynb #9d8cf580
 def plot_worst_mistakes(
-    images: ArrayLike,  # (N, 28, 28) or (N, 1, 28, 28), 0 is black
+    images: ArrayLike,  # (N, height, width) or (N, height, width, 3), 0 is black
     labels: ArrayLike,  # (N,), the true classes
     probabilities: ArrayLike,  # (N, K)
     n: int = 20,  # mistakes shown, at most
+    class_names: Sequence[str] | None = None,  # in label order; None: the labels
 ) -> "Figure":
     "Show the images whose incorrect predictions have the highest probability."
     truth, rows = check_predictions(labels, probabilities)
     pictures = np.asarray(images)
     if len(pictures) != len(truth):
         raise PipelineError(f"There are {len(truth):,} labels, but {len(pictures):,} images.")
+    names = short_names(names_of_classes(class_names, rows.shape[1]))
     predictions, top = rows.argmax(axis=1), rows.max(axis=1)
     mistakes = np.flatnonzero(predictions != truth)
     shown = mistakes[np.argsort(-top[mistakes], kind="stable")][:n]
 
     columns = 5 if len(shown) <= 30 else 10
     lines = max(1, -(-len(shown) // columns))
-    figure, axes = new_figure(columns, 1.3 * lines + 0.25, lines, columns, squeeze=False)
+    width = 1 if max(map(len, names)) < 4 else 1.6  # inches, for a title
+    figure, axes = new_figure(width * columns, 1.3 * lines + 0.25, lines, columns, squeeze=False)
     title = f"{len(mistakes):,} mistake{'s' * (len(mistakes) != 1)} in {len(truth):,} images"
     title += f"; the {len(shown)} most confident" if len(shown) < len(mistakes) else ""
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for place in axes.flat[len(shown) :]:
         place.axis("off")
+    colours = "gray_r" if 2 * np.count_nonzero(pictures) < pictures.size else "gray"  # if grey
     for place, index in zip(axes.flat, shown, strict=False):
-        picture = pictures[index].reshape(pictures.shape[-2:])
-        place.imshow(picture, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+        place.imshow(pictures[index], cmap=colours, vmin=0, vmax=255, interpolation="nearest")
         place.set(xticks=[], yticks=[])
         place.spines[:].set(visible=True, color="#CCCCCC")
-        predicted, true = predictions[index], truth[index]
-        truth_line = f"true {true} ({rows[index, true]:.1%})"
+        predicted, true = names[predictions[index]], names[truth[index]]
+        truth_line = f"true {true} ({rows[index, truth[index]]:.1%})"
         title = f"pred. {predicted} ({top[index]:.1%})\n{truth_line}"
         place.set_title(title, fontsize=8, pad=2)
     return figure

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['check_predictions', 'check_classes', 'class_metrics', 'top_probabilities', 'reliability_bins',
            'expected_calibration_error', 'probability_metrics', 'calibration_bounds', 'fit_temperature', 'evaluate',
-           'metrics_table', 'log_evaluation', 'save_predictions', 'load_predictions']
+           'names_of_classes', 'metrics_table', 'log_evaluation', 'save_predictions', 'load_predictions']
 
 # %% ../../nbs/gate/00_evaluation.ipynb #f21ad893
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..base.files import PipelineError
 from ..base.logs import get_logger
 from ..base.settings import EvaluationSettings
 from ..base.statistics import wilson_interval
+from ..data.spec import label_type
 
 # %% ../../nbs/gate/00_evaluation.ipynb #ae151f85
 def check_predictions(
@@ -287,12 +288,25 @@ def _macro(per_class: list[dict[str, Any]], name: str) -> float | None:
     values = [row[name] for row in per_class if row[name] is not None]
     return float(np.mean(values)) if values else None
 
+# %% ../../nbs/gate/00_evaluation.ipynb #afec06f8
+def names_of_classes(
+    class_names: Sequence[str] | None,  # in label order; None: the labels
+    n_classes: int,
+) -> list[str]:
+    "Return a name for each class. Raises `PipelineError` if their number differs."
+    names = [str(label) for label in range(n_classes)] if class_names is None else [*class_names]
+    if len(names) != n_classes:
+        raise PipelineError(f"There are {len(names)} names for {n_classes} classes.")
+    return names
+
 # %% ../../nbs/gate/00_evaluation.ipynb #0915e08d
 def metrics_table(
     metrics: Mapping[str, Any],  # what `evaluate` returns
+    class_names: Sequence[str] | None = None,  # in label order; None: the labels
 ) -> str:  # Markdown
-    "Format the metrics as tables: all images, then digit by digit."
-    accuracy, macro = metrics["accuracy"], metrics["macro"]
+    "Format the metrics as tables: all images, then class by class."
+    accuracy, macro, per_class = metrics["accuracy"], metrics["macro"], metrics["per_class"]
+    names = names_of_classes(class_names, len(per_class))
     counts = (
         f"{accuracy['n_correct']:,} of {accuracy['n_images']:,} images; "
         f"{100 * accuracy['confidence']:g}% interval "
@@ -311,16 +325,17 @@ def metrics_table(
         f"| calibration error | {metrics['expected_calibration_error']:.4f} | 0 is best |",
         "\n| class | images | recall | its interval | precision | F1 | ROC-AUC |",
         "| --- | ---: | ---: | :---: | ---: | ---: | ---: |",
-        *(_class_line(row) for row in metrics["per_class"]),
+        *(_class_line(name, row) for name, row in zip(names, per_class, strict=True)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _class_line(row: Mapping[str, Any]) -> str:
+def _class_line(name: str, row: Mapping[str, Any]) -> str:
     interval = f"{_formatted(row['recall_low'], '.1%')} to {_formatted(row['recall_high'], '.1%')}"
     shown = [_formatted(row["recall"], ".2%"), interval, _formatted(row["precision"], ".2%")]
     shown += [_formatted(row[name], ".4f") for name in ("f1", "roc_auc")]
-    return f"| {row['label']} | {row['n_images']:,} | {' | '.join(shown)} |"
+    cell = " ".join(name.split()).replace("|", r"\|")
+    return f"| {cell} | {row['n_images']:,} | {' | '.join(shown)} |"
 
 
 def _formatted(value: float | None, form: str) -> str:
@@ -354,18 +369,19 @@ def save_predictions(
 ) -> None:
     "Store labels and probabilities. Raises `PipelineError` if they cannot be evaluated."
     check_predictions(labels, probabilities)
+    rows = np.asarray(probabilities).astype("<f4")
     arrays = {
-        "labels": np.asarray(labels).astype("|u1"),
-        "probabilities": np.asarray(probabilities).astype("<f4"),
+        "labels": np.asarray(labels).astype(label_type(rows.shape[1])),
+        "probabilities": rows,
     }
     write_arrays(path, arrays)
 
 # %% ../../nbs/gate/00_evaluation.ipynb #eb352a06
 def load_predictions(
     path: str | Path,  # written by `save_predictions`
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:  # labels (N,), probabilities (N, K)
+) -> tuple[NDArray[Any], NDArray[np.float32]]:  # labels (N,), probabilities (N, K)
     "Read stored predictions. Raises `PipelineError` that names an unusable file."
-    arrays = read_arrays(path, {"labels": "uint8", "probabilities": "float32"})
+    arrays = read_arrays(path, {"labels": "uint8 uint16", "probabilities": "float32"})
     try:
         check_predictions(arrays["labels"], arrays["probabilities"])
     except PipelineError as error:

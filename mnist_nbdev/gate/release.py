@@ -33,6 +33,7 @@ from mnist_nbdev.gate.wording import (
     format_interval,
     format_percent,
     format_value,
+    plural,
     quote_name,
 )
 
@@ -119,11 +120,11 @@ def check_class_recall(
     evidence: Evidence,  # its classes
     thresholds: ReleaseThresholds,  # min_class_recall, confidence
 ) -> Check:
-    "Check that every digit reaches the minimum recall, with the required joint confidence."
+    "Check that every class reaches the minimum recall, with the required joint confidence."
     name, required = "class_recall", thresholds.min_class_recall
     if evidence.classes is None:
-        return _missing(name, required, "recall by digit")
-    return _check_groups(name, "digit", evidence.classes, required, thresholds)
+        return _missing(name, required, "recall by class")
+    return _check_groups(name, evidence.noun, evidence.classes, required, thresholds)
 
 
 def check_slices(
@@ -164,9 +165,10 @@ def _check_groups(
         lower, upper, group, n_correct, n_images = min(bounds, key=lambda bound: bound[1])
     low, high = format_percent(lower, required), format_percent(upper, required, up=True)
     why = (
-        f"The worst of the {len(groups)} {kind}s is {group}: {n_correct:,} of its {n_images:,} "
-        f"test images are classified correctly, which at {100 * thresholds.confidence:.4g}% joint "
-        f"confidence is consistent with a true accuracy of {format_interval(low, high)}; "
+        f"The worst of the {len(groups)} {plural(kind)} is {group}: {n_correct:,} of its "
+        f"{n_images:,} test images are classified correctly, which at "
+        f"{100 * thresholds.confidence:.4g}% joint confidence is consistent with a true accuracy "
+        f"of {format_interval(low, high)}; "
         f"{format_percent(required, required)} is required of each."
     )
     return Check(name, lower, required, outcome, why)
@@ -259,18 +261,18 @@ def check_champion(
         why = "No model is released yet: there is nothing to compare with."
         return Check("champion", 0.0, margin, "passed", why)
     classes = champion.classes if champion else None
-    n_images = sum(pairs.n_images for pairs in classes.values()) if classes else 0
-    if not champion or not classes or not n_images:
+    if not champion or not classes or not any(pairs.n_images for pairs in classes.values()):
         return _missing("champion", margin, "comparison with the released model")
-    return _compare_pairs(classes, n_images, quote_name(champion.run), thresholds)
+    return _compare_pairs(evidence.noun, classes, quote_name(champion.run), thresholds)
 
 
 def _compare_pairs(
+    noun: str,  # what a class is called
     classes: Mapping[str, Pairs],
-    n_images: int,
     champion: str,
     thresholds: ReleaseThresholds,
 ) -> Check:
+    n_images = sum(pairs.n_images for pairs in classes.values())
     margin, confidence = thresholds.max_regression, thresholds.confidence
     lost = sum(pairs.only_champion for pairs in classes.values())
     won = sum(pairs.only_candidate for pairs in classes.values())
@@ -282,15 +284,15 @@ def _compare_pairs(
         f"and at most {margin:g} points may be lost"
     )
     outcome, tail = _against(lower, upper, margin)
-    per_digit, most = shared_confidence(confidence, len(classes)), thresholds.max_class_regression
+    per_class, most = shared_confidence(confidence, len(classes)), thresholds.max_class_regression
     worse = [
         f"{label} ({pairs.only_champion:,} to {pairs.only_candidate:,} of {pairs.n_images:,})"
         for label, pairs in classes.items()
-        if pairs.n_images and 100 * _loss_bounds(pairs, per_digit)[0] > most
+        if pairs.n_images and 100 * _loss_bounds(pairs, per_class)[0] > most
     ]
     if worse:
         outcome = "failed"
-        tail = f"; on digit {', '.join(worse)} the loss significantly exceeds {most:g} points"
+        tail = f"; on {noun} {', '.join(worse)} the loss significantly exceeds {most:g} points"
     return Check("champion", upper, margin, outcome, f"{why}{tail}.")
 
 
@@ -347,10 +349,9 @@ def check_data(
     elif not facts.verified:
         why = "The MNIST files were not verified by their SHA-256."
     else:
-        value = f"mnist, verified, {facts.n_test_images:,} test images"
-        why = (
-            f"The model was evaluated on {facts.n_test_images:,} test images of the verified MNIST"
-        )
+        shown = f"{facts.n_test_images:,} test images"
+        value = f"mnist, verified, {shown}"
+        why = f"The model was evaluated on {shown} of the verified MNIST"
         if facts.n_test_images == n_test:
             outcome, why = "passed", f"{why}."
         else:
@@ -393,13 +394,17 @@ def _contradiction(evidence: Evidence) -> str:  # empty if there is none
     classes, champion, data = evidence.classes, evidence.champion, evidence.data
     total = evidence.accuracy
     if total and data and total.n_images != data.n_test_images:
-        return f"the digits add up to {total.n_images:,} images, the data to {data.n_test_images:,}"
+        noun = plural(evidence.noun)
+        return f"the {noun} add up to {total.n_images:,} images, the data to {data.n_test_images:,}"
     pairs = champion.classes if champion and champion != "none" else None
+    named = {frozenset(names) for names in (classes, pairs, data and data.class_names) if names}
+    if len(named) > 1:
+        return "the counts are not of the same classes"
     for label, counts in (classes or {}).items():
-        n_images = counts.n_images
-        n_compared = pairs[label].n_images if pairs else n_images
-        if n_images != n_compared:
-            return f"digit {label} has {n_images:,} images, but {n_compared:,} for the champion"
+        n_compared = pairs[label].n_images if pairs else counts.n_images
+        if counts.n_images != n_compared:
+            images = f"{counts.n_images:,} images, but {n_compared:,} for the champion"
+            return f"{evidence.noun} {label} has {images}"
     return ""
 
 # %% ../../nbs/gate/05_release.ipynb #666393c8

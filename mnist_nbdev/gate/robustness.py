@@ -16,20 +16,22 @@ from numpy.typing import NDArray
 from ..base.figures import BLUE, GREY, ORANGE, label_axes, new_figure
 from ..base.files import PipelineError
 from ..base.statistics import wilson_interval
-from ..data.corruptions import CORRUPTIONS, SLICE_NAMES, corrupt, slice_masks
+from ..data.corruptions import CORRUPTIONS, corrupt, slice_masks, slice_names
+from ..data.spec import DatasetSpec, label_type
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% ../../nbs/gate/02_robustness.ipynb #6164b6d2
 def slice_counts(
-    images: NDArray[np.uint8],  # (N, 28, 28), white on black
+    images: NDArray[np.uint8],  # (N, height, width) or (N, height, width, 3), 0 is black
     correct: NDArray[np.bool_],  # (N,), whether each prediction is correct
+    spec: DatasetSpec,  # defines the slices
 ) -> dict[str, dict[str, int]]:  # name of a slice -> {"n_correct", "n_images"}
     "Count the correct predictions of each slice."
     return {
         name: {"n_correct": int(correct[mask].sum()), "n_images": int(mask.sum())}
-        for name, mask in slice_masks(images).items()
+        for name, mask in slice_masks(images, spec).items()
     }
 
 
@@ -59,48 +61,47 @@ def plot_slices(
 
 # %% ../../nbs/gate/02_robustness.ipynb #bad67a98
 MAX_CORRUPTED_IMAGES = 2000  # a fixed subset of the test images; all if there are fewer
-ROBUSTNESS_TYPES = {"slices": "bool", "chosen": "uint32", "answers": "uint8"}
+ROBUSTNESS_TYPES = {"slices": "bool", "chosen": "uint32", "answers": "uint8 uint16"}
 
 
 def evaluate_robustness(
-    images: NDArray[np.uint8],  # (N, 28, 28), white on black
-    predict: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, 28, 28) -> labels (M,)
-) -> dict[str, NDArray[Any]]:  # slices (10, N), chosen (M,), answers (10, M)
+    images: NDArray[np.uint8],  # (N, height, width) or (N, height, width, 3), 0 is black
+    predict: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, ...) -> labels (M,)
+    spec: DatasetSpec,  # defines the slices, and the type of the answers
+) -> dict[str, NDArray[Any]]:  # slices (S, N), chosen (M,), answers (10, M)
     "Assign the images to slices, and predict a subset of them under each corruption."
     chosen = np.random.default_rng(0).permutation(len(images))[:MAX_CORRUPTED_IMAGES]
     chosen = np.sort(chosen).astype(np.uint32)
+    answers = predict_corrupted(images[chosen], predict)
     return {
-        "slices": np.stack(list(slice_masks(images).values())),
+        "slices": np.stack(list(slice_masks(images, spec).values())),
         "chosen": chosen,
-        "answers": predict_corrupted(images[chosen], predict),
+        "answers": answers.astype(label_type(spec.n_classes)),
     }
 
 
 def predict_corrupted(
-    images: NDArray[np.uint8],  # (M, 28, 28)
-    predict: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, 28, 28) -> labels (M,)
-) -> NDArray[np.uint8]:  # (10, M), one row per corruption
+    images: NDArray[np.uint8],  # (M, height, width) or (M, height, width, 3)
+    predict: Callable[[NDArray[np.uint8]], NDArray[Any]],  # images (M, ...) -> labels (M,)
+) -> NDArray[Any]:  # (10, M), one row per corruption, of the type that predict returns
     "Predict the images under each corruption."
-    return np.stack([predict(corrupt(images, name)) for name in CORRUPTIONS]).astype(np.uint8)
+    return np.stack([predict(corrupt(images, name)) for name in CORRUPTIONS])
 
 # %% ../../nbs/gate/02_robustness.ipynb #2bc528e1
 def robustness_figures(
     robustness: Mapping[str, NDArray[Any]],  # what `evaluate_robustness` returns
-    labels: NDArray[np.uint8],  # (N,), the true classes
+    labels: NDArray[Any],  # (N,), the true classes
     predictions: NDArray[Any],  # (N,), for the uncorrupted images
+    spec: DatasetSpec,  # names the slices
 ) -> dict[str, Any]:  # {"slices": counts, "corruptions": {"n_images", "accuracy", "by_kind"}}
     "Compute accuracy by slice and corruption. Raises `PipelineError` if the arrays do not fit."
-    require_same_images(robustness, len(labels))
+    require_same_images(robustness, len(labels), spec)
     correct = predictions == labels
     accuracies = (robustness["answers"] == labels[robustness["chosen"]]).mean(axis=1)
     return {
         "slices": {
             name: {"n_correct": int(correct[mask].sum()), "n_images": int(mask.sum())}
-            for name, mask in zip(
-                (name for names in SLICE_NAMES.values() for name in names),
-                robustness["slices"],
-                strict=True,
-            )
+            for name, mask in zip(slice_names(spec), robustness["slices"], strict=True)
         },
         "corruptions": {
             "n_images": len(robustness["chosen"]),
@@ -113,11 +114,12 @@ def robustness_figures(
 def require_same_images(
     robustness: Mapping[str, NDArray[Any]],  # from `evaluate_robustness`, or a file
     n_images: int,  # number of test images
+    spec: DatasetSpec,  # decides the number of slices
 ) -> None:
     "Raise `PipelineError` unless the arrays fit each other and the number of test images."
     chosen, n_kinds = robustness["chosen"], len(CORRUPTIONS)
     fits = (
-        robustness["slices"].shape == (2 * len(SLICE_NAMES), n_images)
+        robustness["slices"].shape == (len(slice_names(spec)), n_images)
         and chosen.ndim == 1
         and robustness["answers"].shape == (n_kinds, len(chosen))
         and 0 < len(chosen) <= n_images

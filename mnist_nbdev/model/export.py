@@ -48,7 +48,11 @@ class _Graph:
 
 # %% ../../nbs/model/04_export.ipynb #7d0eadb6
 def _add_block(
-    graph: _Graph, name: str, block: "nn.Module", activation: str, scale_in: float
+    graph: _Graph,
+    name: str,
+    block: "nn.Module",
+    activation: str,
+    scale_in: float | NDArray[np.float64],  # of the input: a number, or (1, channels, 1, 1)
 ) -> None:
     convolution, norm = block.get_submodule("convolution"), getattr(block, "norm", None)
     weight: NDArray[Any] = convolution.weight.detach().cpu().double().numpy() * scale_in  # type: ignore[operator]
@@ -103,8 +107,13 @@ def _add_activation(graph: _Graph, name: str, activation: str) -> None:
 def _network_graph(model: "DigitNet", temperature: float) -> _Graph:
     settings, graph = model.settings, _Graph()
     graph.node("Cast", name="pixels", to=1)  # 1 is float32
-    graph.node("Sub", graph.weight("mean", 255 * settings.pixel_mean), name="centred")
-    scale_in = 1 / (255 * settings.pixel_std)
+    mean, deviation = (
+        # A number for grey, and for colour a value a channel.
+        255 * (values[0] if len(values) == 1 else np.reshape(values, (1, -1, 1, 1)))
+        for values in (model.pixel_mean, model.pixel_std)
+    )
+    graph.node("Sub", graph.weight("mean", mean), name="centred")
+    scale_in = 1 / deviation
     for name, block in model.blocks.named_children():
         _add_block(graph, name, block, settings.activation, scale_in)
         scale_in = 1.0
@@ -134,14 +143,16 @@ def export_onnx(
     path: str | Path,  # model.onnx
     temperature: float = 1.0,  # divisor of the logits, from `fit_temperature`
 ) -> None:
-    "Write a model as ONNX: `images` uint8 (N, 1, 28, 28) to `logits` and `probabilities` (N, 10)."
+    "Write a model as ONNX: `images`, uint8 (N, C, H, W), to `logits` and `probabilities`."
     import onnx
     from onnx import TensorProto, helper
 
-    graph = _network_graph(model, temperature)
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 1, 28, 28])
+    graph, spec = _network_graph(model, temperature), model.spec
+    shape = ["N", *spec.image_shape]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 10]) for name in OUTPUTS
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", spec.n_classes])
+        for name in OUTPUTS
     ]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "mnist-nbdev", [images], outputs, graph.weights),

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base.files import UsageError
-from ..base.settings import TrainingSettings, default_threads
+from ..base.machine import default_threads
+from ..base.settings import TrainingSettings
 
 # %% ../../nbs/model/01_optimization.ipynb #a37110c4
 def resolve_device(

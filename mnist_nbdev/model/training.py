@@ -33,16 +33,10 @@ from mnist_nbdev.base.files import (
     write_text,
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, console_stream, get_logger
-from mnist_nbdev.base.settings import (
-    TRAINING_SETTINGS,
-    Settings,
-    TrainingSettings,
-    default_threads,
-    peak_memory_mb,
-    select_settings,
-)
+from ..base.machine import default_threads, peak_memory_mb
+from ..base.settings import TRAINING_SETTINGS, Settings, TrainingSettings, select_settings
 from ..data.augmentation import augment
-from ..data.sources import Split
+from ..data.spec import DatasetSpec, Split, channels_first
 from mnist_nbdev.model.checkpoints import (
     TrainingParts,
     TrainingState,
@@ -114,9 +108,9 @@ class TrainingResult:
 # %% ../../nbs/model/03_training.ipynb #88e58473
 def train_step(
     parts: TrainingParts,
-    images: Tensor,  # (B, 1, 28, 28), uint8
+    images: Tensor,  # (B, C, H, W), uint8
     labels: Tensor,  # (B,), int64
-) -> tuple[Tensor, Tensor]:  # loss (scalar), logits (B, 10)
+) -> tuple[Tensor, Tensor]:  # loss (scalar), logits (B, classes)
     "Run one step: augment the images, compute the loss, update the weights."
     training = parts.settings.training
     augmented = augment(images.float(), parts.settings.augmentation, parts.draws)
@@ -144,7 +138,7 @@ def _autocast(device: str, precision: str) -> Any:
 def train_epoch(
     parts: TrainingParts,
     state: TrainingState,
-    images: Tensor,  # (N, 1, 28, 28), uint8, on the device
+    images: Tensor,  # (N, C, H, W), uint8, on the device
     labels: Tensor,  # (N,), int64
     after_step: Callable[[TrainingState], None],  # handles checkpoints and stop requests
 ) -> None:
@@ -218,7 +212,7 @@ def _progress(parts: TrainingParts, state: TrainingState, n_steps: int) -> Any:
 @torch.inference_mode()
 def validate(
     model: nn.Module,
-    images: Tensor,  # (N, 1, 28, 28), uint8
+    images: Tensor,  # (N, C, H, W), uint8
     labels: Tensor,  # (N,), int64
     batch_size: int = 500,
 ) -> tuple[float, float]:  # cross entropy, accuracy
@@ -278,6 +272,12 @@ def _prepare(model: DigitNet, train: Split, validation: Split, settings: Setting
             f"data.batch_size: {settings.data.batch_size} is more than the {len(train)} "
             "training images."
         )
+    for split in (train, validation):
+        if split.images.shape[1:] != model.spec.array_shape:
+            raise PipelineError(
+                f"The images have the shape {split.images.shape[1:]}; the network was built for "
+                f"{model.spec.array_shape}."
+            )
     torch.manual_seed(settings.seed)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, training)
@@ -291,12 +291,17 @@ def _prepare(model: DigitNet, train: Split, validation: Split, settings: Setting
         schedule=Schedule(optimizer, training, len(train) // settings.data.batch_size),
         scaler=torch.amp.GradScaler(device, enabled=precision == "fp16"),
         draws=_generator(settings.seed, 1, "augmentation", _draws_device(device)),
-        identity=_identity(settings, train, validation, device, precision),
+        identity=_identity(settings, model.spec, train, validation, device, precision),
     )
 
 
 def _identity(
-    settings: Settings, train: Split, validation: Split, device: str, precision: str
+    settings: Settings,
+    spec: DatasetSpec,
+    train: Split,
+    validation: Split,
+    device: str,
+    precision: str,
 ) -> str:
     decisive = select_settings(settings, TRAINING_SETTINGS)
     del decisive["training.checkpoint_interval_s"]  # does not change the weights
@@ -304,7 +309,8 @@ def _identity(
     parts = [part for split in (train, validation) for part in (split.images, split.labels)]
     data = [sha256_bytes(np.ascontiguousarray(part).tobytes()) for part in parts]
     machine = [device, precision, torch.get_num_threads(), torch.__version__]
-    return sha256_bytes(canonical_json([decisive, size, data, machine]).encode())
+    shapes = spec.model_dump(mode="json")
+    return sha256_bytes(canonical_json([decisive, size, shapes, data, machine]).encode())
 
 # %% ../../nbs/model/03_training.ipynb #35c6a7b1
 def train(
@@ -369,7 +375,7 @@ class _Watch:
 
 
 def _on_device(split: Split, device: str) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.ascontiguousarray(split.images))[:, None]
+    images = torch.from_numpy(channels_first(split.images))
     labels = torch.from_numpy(split.labels.astype(np.int64))
     return images.to(device), labels.to(device)
 

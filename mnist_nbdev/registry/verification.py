@@ -85,7 +85,7 @@ def _metric_differences(run: Run) -> Iterator[str]:
     stored = read_json(run.path("evaluation/metrics.json"))
     yield from (f"evaluation/metrics.json: {line}" for line in json_differences(stored, metrics))
     arrays = read_arrays(run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
-    figures = robustness_figures(arrays, labels, probabilities.argmax(axis=1))
+    figures = robustness_figures(arrays, labels, probabilities.argmax(axis=1), run.spec)
     stored = read_json(run.path("evaluation/robustness.json"))
     yield from (f"evaluation/robustness.json: {line}" for line in json_differences(stored, figures))
 
@@ -164,8 +164,8 @@ MAX_CHANGED_FRACTION = 0.001  # of the predictions on corrupted images, changed 
 
 def verify_predictions(
     run: Run,
-    images: NDArray[np.uint8],  # (N, 28, 28), the test images
-    labels: NDArray[np.uint8],  # (N,)
+    images: NDArray[np.uint8],  # (N, height, width) or (N, height, width, 3), the test images
+    labels: NDArray[Any],  # (N,)
     predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]],  # to probabilities, by model.onnx
 ) -> list[str]:  # the differences, a sentence each
     "Predict again, and compare with the stored predictions."
@@ -180,7 +180,7 @@ def verify_predictions(
             f"{largest:.3f}."
         )
     stored_arrays = read_arrays(run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
-    recomputed = evaluate_robustness(images, lambda batch: predict(batch).argmax(axis=1))
+    recomputed = evaluate_robustness(images, lambda batch: predict(batch).argmax(axis=1), run.spec)
     for name in ("slices", "chosen"):
         if not np.array_equal(stored_arrays[name], recomputed[name]):
             differences.append(f"evaluation/robustness.npz: {name} does not match the images.")
@@ -203,15 +203,19 @@ def verify_deep(
     from mnist_nbdev.model.inference import OnnxClassifier
 
     original, source = run.settings, run.record("data/dataset.json")["source"]
-    local_data = {"source": source, "root": settings.data.root}
-    missing = SOURCES[source].missing(settings.data)
-    if missing:
+    local = {"source": source, "root": settings.data.root}
+    if settings.data.path is not None:  # else where the run had them
+        local["path"] = settings.data.path
+    data = original.data.model_copy(update=local)
+    if missing := SOURCES[source].missing(data):
+        remedy = "Download them: `mnist-nbdev data fetch`."
+        if SOURCES[source].spec is None:
+            remedy = "Say where they are: `--set data.source=… --set data.path=…`."
         raise PipelineError(
             "--deep needs the images that the run was evaluated on, but "
-            f"{SOURCES[source].folder(settings.data)} has no {missing[0]}. "
-            "Download them: `mnist-nbdev data fetch`."
+            f"{SOURCES[source].folder(data)} has no {missing[0]}. {remedy}"
         )
-    test = load_dataset(original.data.model_copy(update=local_data), original.seed).test
+    test = load_dataset(data, original.seed).test
     model = run.path("models/model.onnx")
     classifier = OnnxClassifier(model, settings.inference.threads, settings.evaluation.device)
 

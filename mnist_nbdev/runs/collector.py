@@ -21,6 +21,7 @@ from ..base.arrays import read_arrays, write_arrays
 from ..base.files import PipelineError, sha256_file, write_text
 from ..base.loading import ResolvedSettings
 from ..base.settings import Settings
+from ..data.spec import MNIST_SPEC
 from ..gate.evaluation import evaluate, load_predictions, save_predictions
 from mnist_nbdev.gate.evidence import (
     Evidence,
@@ -113,28 +114,42 @@ def _data_facts(stored: _Stored) -> dict[str, Any]:
     with suppress(PipelineError):
         n_models = stored.release.record("release/looks.json")["models"]
     counted = {"n_test_images": _entry(facts, "counts", "test"), "n_models": n_models}
-    return {"data": {"source": facts.get("source"), "verified": facts.get("verified"), **counted}}
+    origin = {"source": facts.get("source"), "verified": facts.get("verified")}
+    return {"data": {**origin, "class_names": stored.run.spec.class_names, **counted}}
 
 # %% ../../nbs/runs/05_collector.ipynb #a80f7a59
 def _predictions(stored: _Stored) -> dict[str, Any]:
     labels, probabilities = stored.predictions
     n_bins = stored.run.settings.evaluation.calibration_bins
     return {
-        "classes": count_classes(labels, probabilities.argmax(axis=1)),
+        "classes": count_classes(
+            labels, probabilities.argmax(axis=1), _class_names(stored, probabilities)
+        ),
         "calibration": calibration_sample(labels, probabilities, n_bins),
     }
 
 
+def _class_names(stored: _Stored, probabilities: NDArray[np.float32]) -> tuple[str, ...]:
+    names = stored.run.spec.class_names
+    if probabilities.shape[1] != len(names):
+        raise PipelineError(f"The predictions are of {probabilities.shape[1]} classes.")
+    return names
+
+
 def _robustness(stored: _Stored) -> dict[str, Any]:
     (labels, probabilities), arrays = stored.predictions, stored.robustness
-    figures = robustness_figures(arrays, labels, probabilities.argmax(axis=1))
+    spec = stored.run.spec
+    figures = robustness_figures(arrays, labels, probabilities.argmax(axis=1), spec)
     return {
         "slices": figures["slices"],
         "corruptions": corruption_sample(labels[arrays["chosen"]], arrays["answers"]),
     }
 
 
-CHAMPION_TYPES = {"answers": "uint8", "spoiled": "uint8"}  # (N,), and (10, M): a row per corruption
+CHAMPION_TYPES = {
+    "answers": "uint8 uint16",
+    "spoiled": "uint8 uint16",
+}  # (N,), and (10, M): a row per corruption
 
 
 def _champion(stored: _Stored) -> dict[str, Any]:
@@ -148,7 +163,8 @@ def _champion(stored: _Stored) -> dict[str, Any]:
     plain, corrupted = champion["answers"], champion["spoiled"]
     if plain.shape != labels.shape or corrupted.shape != arrays["answers"].shape:
         raise PipelineError("The champion's predictions are not for the same images.")
-    pairs = count_pairs(labels, plain, probabilities.argmax(axis=1))
+    names = _class_names(stored, probabilities)
+    pairs = count_pairs(labels, plain, probabilities.argmax(axis=1), names)
     return {
         "champion": {"run": record["run"], "classes": pairs},
         "corruptions": corruption_sample(labels[arrays["chosen"]], arrays["answers"], corrupted),
@@ -163,7 +179,7 @@ def example_run(
     settings = Settings(seed=seed)
     run = create_run(folder, ResolvedSettings(settings, {}), {"mode": "evaluate"})
     draws = np.random.default_rng(seed)
-    images = draws.integers(0, 256, (1000, 28, 28), dtype=np.uint8)
+    images = draws.integers(0, 256, (1000, *MNIST_SPEC.array_shape), dtype=np.uint8)
     labels = (np.arange(1000) % 10).astype(np.uint8)
     predictions = np.where(draws.random(1000) < 0.99, labels, (labels + 1) % 10)
     probabilities = np.full((1000, 10), 0.001, np.float32)
@@ -174,10 +190,12 @@ def example_run(
     write_text(run.path("models/model.onnx"), "weights")
     save_predictions(run.path("evaluation/predictions.npz"), labels, probabilities)
     run.save_json("evaluation/metrics.json", evaluate(labels, probabilities, settings.evaluation))
-    arrays = evaluate_robustness(images, lambda corrupted: labels[: len(corrupted)])
+    arrays = evaluate_robustness(images, lambda corrupted: labels[: len(corrupted)], MNIST_SPEC)
     arrays["answers"] = np.broadcast_to(labels[arrays["chosen"]], arrays["answers"].shape).copy()
     write_arrays(run.path("evaluation/robustness.npz"), arrays)
-    run.save_json("evaluation/robustness.json", robustness_figures(arrays, labels, predictions))
+    run.save_json(
+        "evaluation/robustness.json", robustness_figures(arrays, labels, predictions, MNIST_SPEC)
+    )
     run.add_timing(inference={"batch": {"times_ms": [20.0] * 100, "p95_ms": 20.0}})
     notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     for name in run.stages[:-1]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.files import sha256_bytes, sha256_file
-from ..base.settings import usable_cores
+from ..base.machine import usable_cores
 
 # %% ../../nbs/runs/00_environment.ipynb #ea0dd110
 @cache

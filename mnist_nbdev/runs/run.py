@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from IPython.display import Image
     from matplotlib.figure import Figure
 
+    from mnist_nbdev.data.spec import DatasetSpec
+
 # %% ../../nbs/runs/02_run.ipynb #cf00faa2
 MANIFEST = "manifest.json"
 
@@ -96,6 +98,13 @@ class Run:
                 "Restore it from a copy, or start a new run with the settings that you want."
             )
         return validate_settings(read_settings_file(path))
+
+    @cached_property
+    def spec(self) -> "DatasetSpec":
+        "The shape and the classes of the run's images."
+        from mnist_nbdev.data.spec import stored_spec
+
+        return stored_spec(self.record("data/dataset.json"))
 
     @property
     def stages(self) -> list[str]:

@@ -1,11 +1,11 @@
-"The edges of `base/settings`: how many processor cores a process may use."
+"How many processor cores a process may use."
 
 import os
 
 import pytest
 
-from mnist_nbdev.base import settings
-from mnist_nbdev.base.settings import default_threads, usable_cores
+from mnist_nbdev.base import machine
+from mnist_nbdev.base.machine import default_threads, usable_cores
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +27,6 @@ def test_where_the_system_cannot_tell_all_cores_are_counted(reported, cores, mon
     ("value", "threads"), [("3", 3), ("2,4", 2), ("", 5), ("0", 5), ("many", 5)]
 )
 def test_omp_num_threads_is_the_default_number_of_threads(value, threads, monkeypatch):
-    monkeypatch.setattr(settings, "usable_cores", lambda: 5)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 5)
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert default_threads() == threads

@@ -1,0 +1,118 @@
+"""Data sets of one's own go the whole way, from files to a decision, whatever their shape."""
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import QUICK, call
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from mnist_nbdev.base.files import read_json
+from mnist_nbdev.data.spec import stored_spec
+from mnist_nbdev.runs.run import Run
+
+pytestmark = pytest.mark.integration
+COLOURS = ("red", "green", "yellow", "blue", "magenta", "cyan", "white")  # by their bits
+
+
+def colours(n_images: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    "Noisy images of 20 x 12 pixels with a square of one of seven colours."
+    draws = np.random.default_rng(seed)
+    labels = np.arange(n_images) % 7
+    images = draws.integers(0, 60, (n_images, 20, 12, 3), np.uint8)
+    shades = np.array([[(label + 1) >> bit & 1 for bit in range(3)] for label in range(7)])
+    for image, label in zip(images, labels, strict=True):
+        top, left = draws.integers(0, 12), draws.integers(0, 5)
+        image[top : top + 8, left : left + 7] += (180 * shades[label]).astype(np.uint8)
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    "A run on 700 colour images of seven classes."
+    folder: Path = tmp_path_factory.mktemp("own")
+    (x_train, y_train), (x_test, y_test) = colours(700, 0), colours(140, 1)
+    np.savez(folder / "colours.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    names = f"data.class_names=[{', '.join(COLOURS)}]"
+    flags = ["data.source=npz", "data.path=colours.npz", names, "training.epochs=4"]
+    ended = call("run", *QUICK, "--run-id", "first", *settings(flags), folder=folder)
+    assert ended.code == 3, ended.err
+    return folder
+
+
+def settings(flags: list[str]) -> list[str]:
+    return [word for flag in flags for word in ("--set", flag)]
+
+
+def test_its_shape_and_classes_are_on_record(project):
+    spec = stored_spec(read_json(project / "artifacts/runs/first/data/dataset.json"))
+    assert (spec.image_shape, spec.class_names) == ((3, 20, 12), COLOURS)
+    assert list(spec.slice_edges) == ["brightness", "contrast"]
+
+
+def test_the_model_has_learned_it(project):
+    run = Run(project / "artifacts/runs/first")
+    assert run.summary["metrics"]["accuracy"] > 0.9
+    assert read_json(run.path("models/export.json"))["labels_equal"] == 70  # a tenth of 700
+
+
+def test_it_cannot_be_released_and_the_decision_says_why(project):
+    checks = read_json(project / "artifacts/runs/first/decision.json")["checks"]
+    why = {check["name"]: check["why"] for check in checks}
+    assert "arrays of your own" in why["data"]
+    assert "The worst of the 7 classes is " in why["class_recall"]
+    assert "digit" not in " ".join(why.values())
+    card = (project / "artifacts/runs/first/model_card.md").read_text()
+    assert "assigns images to 7 classes:\nred, green, yellow, blue" in card
+    assert "verified by its SHA-256" not in card
+
+
+def test_it_is_verified_replayed_and_predicts(project):
+    for words in (("runs", "verify", "first"), ("runs", "verify", "first", "--deep")):
+        ended = call(*words, folder=project)
+        assert ended.code == 0, ended.out + ended.err
+    ended = call("runs", "replay", "first", folder=project)
+    assert ended.code == 0, ended.out + ended.err
+    images, labels = colours(7, 2)
+    for image, label in zip(images, labels, strict=True):
+        Image.fromarray(image).save(project / f"{COLOURS[label]}.png")
+    files = [f"{name}.png" for name in COLOURS]
+    ended = call("predict", *files, "--model", "first", "--json", folder=project)
+    assert ended.code == 0, ended.err
+    predicted = [row["label"] for row in ended.json]
+    assert sum(name == answer for name, answer in zip(COLOURS, predicted, strict=True)) >= 6
+
+
+def test_other_data_at_the_same_path_are_noticed(project):
+    images, labels = colours(700, 3)
+    changed = {"x_train": images, "y_train": labels, "x_test": images[:70], "y_test": labels[:70]}
+    original = (project / "colours.npz").read_bytes()
+    np.savez(project / "colours.npz", **changed)
+    ended = call("runs", "verify", "first", "--deep", folder=project)
+    assert ended.code == 1
+    (project / "colours.npz").write_bytes(original)
+
+
+def idx_bytes(array: NDArray[Any]) -> bytes:
+    header = struct.pack(f">{1 + array.ndim}I", 2048 + array.ndim, *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def test_small_digits_in_packed_idx_files_go_the_whole_way(tmp_path):
+    digits = load_digits()  # 1,797 images of 8 x 8 pixels, 0 to 16
+    images, labels = np.minimum(digits.images * 16, 255).astype(np.uint8), digits.target
+    for name, part in (("train", slice(0, 1400)), ("t10k", slice(1400, None))):
+        for kind, array in (("images-idx3", images[part]), ("labels-idx1", labels[part])):
+            (tmp_path / "digits").mkdir(exist_ok=True)
+            packed = gzip.compress(idx_bytes(array))
+            (tmp_path / "digits" / f"{name}-{kind}-ubyte.gz").write_bytes(packed)
+    flags = settings(["data.source=idx", "data.path=digits"])
+    ended = call("run", *QUICK, "--run-id", "a", *flags, folder=tmp_path)
+    assert ended.code == 3, ended.err
+    assert Run(tmp_path / "artifacts/runs/a").summary["metrics"]["accuracy"] > 0.6
+    assert call("runs", "verify", "a", "--deep", folder=tmp_path).code == 0
