@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from mnist_nbdev.base.files import PipelineError, UsageError
+from mnist_nbdev.base.files import (
+    PipelineError,
+    UsageError,
+    read_sealed_json,
+    write_sealed_json,
+)
 from mnist_nbdev.base.settings import DataSettings
 from mnist_nbdev.data.readers import idx_files, raw_images, read_idx, read_idx_folder, read_npz
 from mnist_nbdev.data.sources import load_dataset, open_dataset, save_dataset, source_hashes
@@ -97,6 +102,17 @@ def test_two_files_of_a_kind_are_named(folder, name, message):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(PipelineError, match="nowhere cannot be listed: No such file"):
         idx_files(tmp_path / "nowhere")
+
+
+@pytest.mark.security
+def test_a_record_cannot_name_a_file_outside_the_folder(folder, tmp_path):
+    run = tmp_path / "run"
+    save_dataset(load_dataset(settings_for(folder), seed=0), run)
+    record = read_sealed_json(run / "dataset.json")
+    outside = {f"../{folder.name}/{name}": digest for name, digest in record["files"].items()}
+    write_sealed_json(run / "dataset.json", {**record, "files": outside})
+    with pytest.raises(PipelineError):
+        open_dataset(run)
 
 
 # --- Arrays

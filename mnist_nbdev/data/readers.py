@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.files import PipelineError, one_line, sha256_file
+from ..base.files import PipelineError, one_line, path_inside, sha256_file
 from .spec import MAX_CLASSES, Split, label_type
 
 # %% ../../nbs/data/02_readers.ipynb #28695c31
@@ -96,7 +96,7 @@ def _squeezed(images: NDArray[Any]) -> NDArray[np.uint8]:
 
 # %% ../../nbs/data/02_readers.ipynb #629d8004
 IDX_NAME = re.compile(
-    r"(?:^|.*[-_.])(train|t10k|test)[-_.](images|labels)[-_.]idx[134]-ubyte(\.gz)?"
+    r"(?:[\w.-]*[-_.])?(train|t10k|test)[-_.](images|labels)[-_.]idx[134]-ubyte(\.gz)?"
 )
 IDX_PARTS = ("training images", "training labels", "test images", "test labels")
 
@@ -163,9 +163,11 @@ def read_idx_folder(
     names: Sequence[str],  # of the four files, in any order
 ) -> RawImages:
     "Read the images and labels of four IDX files."
-    arrays, hashes = [], {}
-    for name in sorted(names, key=lambda name: IDX_PARTS.index(_idx_part(name) or "")):
-        array, hashes[name] = read_idx(folder / name)
+    by_part, arrays, hashes = {_idx_part(name): name for name in names}, [], {}
+    if set(by_part) != set(IDX_PARTS):
+        raise PipelineError(f"{one_line(', '.join(names))}: these are not the four IDX files.")
+    for name in (by_part[part] for part in IDX_PARTS):
+        array, hashes[name] = read_idx(path_inside(folder, name))
         arrays.append(array)
     return raw_images(folder, hashes, (arrays[0], arrays[1]), (arrays[2], arrays[3]))
 
@@ -181,7 +183,8 @@ def read_npz(
     names: Sequence[str],  # of the one file
 ) -> RawImages:
     "Read images and labels from an npz file. Raises `PipelineError` naming what is wrong."
-    path = folder / names[0]
+    path = path_inside(folder, names[0])
+    digest = {names[0]: sha256_file(path)}
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
@@ -194,7 +197,6 @@ def read_npz(
     except Exception as error:  # zip and npy have a dozen ways to fail
         raise PipelineError(f"{path} cannot be read as arrays: {error}.") from None
     labels = [array[:, 0] if array.ndim == 2 else array for array in (arrays[1], arrays[3])]
-    digest = {names[0]: sha256_file(path)}
     return raw_images(folder, digest, (arrays[0], labels[0]), (arrays[2], labels[1]))
 
 

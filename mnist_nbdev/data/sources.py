@@ -25,6 +25,7 @@ from ..base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import (
     PipelineError,
     UsageError,
+    one_line,
     read_sealed_json,
     sha256_bytes,
     sha256_file,
@@ -309,7 +310,8 @@ def dataset_table(
     for name, split in dataset.splits.items():
         lines.append(f"| {len(split):,} | {purposes[name]} |")
     lines += ["", "| file | SHA-256 |", "| --- | --- |"]
-    lines += [f"| {name} | `{digest[:16]}…` |" for name, digest in dataset.sha256.items()]
+    for name, digest in dataset.sha256.items():
+        lines.append(f"| {one_line(name).replace('|', ' ')} | `{digest[:16]}…` |")
     return "\n".join(lines)
 
 # %% ../../nbs/data/03_sources.ipynb #aaeeed92
