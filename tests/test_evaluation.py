@@ -441,7 +441,7 @@ def test_an_archive_of_anything_else_is_refused(tmp_path):
             "2 of 2 rows are not finite",
             archive_of(labels=labels, probabilities=probabilities * np.nan),
         ),
-        ("unpacked more than 67,108,864 bytes", archive_of(bomb=huge)),
-        ("more than 67,108,864 bytes", huge.tobytes() + b"1"),
+        ("unpacked more than 268,435,456 bytes", archive_of(bomb=huge)),
+        ("more than 268,435,456 bytes", huge.tobytes() + b"1"),
     ]:
         assert words in refusal(tmp_path / "bad.npz", content)

@@ -88,6 +88,55 @@ def test_it_is_verified_replayed_and_predicts(project):
     assert sum(name == answer for name, answer in zip(COLOURS, predicted, strict=True)) >= 6
 
 
+def test_a_model_is_evaluated_again_where_its_images_have_moved(project):
+    (project / "moved").mkdir()
+    (project / "moved/colours.npz").write_bytes((project / "colours.npz").read_bytes())
+    flags = settings(["data.source=npz", "data.path=moved/colours.npz"])
+    words = ("run", "--mode", "evaluate", "--model", "first", "--run-id", "moved")
+    ended = call(*words, *flags, folder=project)
+    assert ended.code == 3, ended.err
+    run = Run(project / "artifacts/runs/moved")
+    assert run.spec.class_names == COLOURS
+    assert run.summary["metrics"]["accuracy"] > 0.9
+    ended = call(*words[:-1], "again", folder=project)  # where the training had them
+    assert ended.code == 3, ended.err
+
+
+def test_other_names_of_the_classes_make_another_run(project):
+    names = f"data.class_names=[{', '.join(COLOURS[::-1])}]"
+    flags = settings(["data.source=npz", "data.path=colours.npz", names, "training.epochs=1"])
+    ended = call("run", *QUICK, "--run-id", "renamed", *flags, folder=project)
+    assert ended.code == 3, ended.err
+    assert "reused" not in ended.err
+    assert Run(project / "artifacts/runs/renamed").spec.class_names == COLOURS[::-1]
+
+
+def test_a_model_is_not_evaluated_on_other_images_with_the_same_labels(project):
+    images, labels = colours(840, 7)
+    arrays = (images[:700], labels[:700], images[700:], labels[700:])
+    names = ("x_train", "y_train", "x_test", "y_test")
+    (project / "other").mkdir()
+    np.savez(project / "other/colours.npz", **dict(zip(names, arrays, strict=True)))
+    flags = settings(["data.source=npz", "data.path=other/colours.npz"])
+    words = ("run", "--mode", "evaluate", "--model", "first", "--run-id", "other")
+    ended = call(*words, *flags, folder=project)
+    assert ended.code == 1
+    assert "may have seen the test images" in ended.err
+
+
+def test_nobody_renames_the_classes_of_a_finished_model(project, tmp_path):
+    run = Run(project / "artifacts/runs/first")
+    original = run.path("models/model.json").read_bytes()
+    description = run.record("models/model.json")
+    description["spec"]["class_names"].reverse()
+    run.save_record("models/model.json", description)
+    images, labels = colours(7, 2)
+    Image.fromarray(images[0]).save(tmp_path / "red.png")
+    ended = call("predict", str(tmp_path / "red.png"), "--model", "first", folder=project)
+    assert f"\t{COLOURS[labels[0]]}\t" in ended.out  # its export says so, under its hash
+    run.path("models/model.json").write_bytes(original)
+
+
 def test_other_data_at_the_same_path_are_noticed(project):
     images, labels = colours(700, 3)
     changed = {"x_train": images, "y_train": labels, "x_test": images[:70], "y_test": labels[:70]}

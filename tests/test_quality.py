@@ -129,7 +129,7 @@ def test_each_fault_fails_its_check():
 def test_a_fault_names_the_file_and_what_to_do():
     dataset = own([20, 20], (6, 6))
     report = quality_report(replace(dataset, test=dataset.train))
-    with pytest.raises(PipelineError, match="Correct files of your own") as caught:
+    with pytest.raises(PipelineError, match="or correct your own") as caught:
         require_quality(report)
     assert "from own.npz in folder: No image is in two splits." in str(caught.value)
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from mnist_nbdev.base.files import PipelineError
 from mnist_nbdev.base.settings import DataSettings, InferenceSettings
 from mnist_nbdev.data.sources import load_dataset
-from mnist_nbdev.data.spec import DatasetSpec
+from mnist_nbdev.data.spec import MNIST_SPEC, DatasetSpec
 from mnist_nbdev.model.reading import predict_files, read_digit, read_image
 
 pytestmark = pytest.mark.unit
@@ -139,7 +139,7 @@ def test_standard_input_is_classified_as_a_file_is(plain, tmp_path, monkeypatch)
         share = images.mean(dtype=float) / 255
         return None, np.array([[share, 1 - share]])
 
-    classifier = SimpleNamespace(predict=predict)
+    classifier = SimpleNamespace(predict=predict, spec=MNIST_SPEC)
     (tmp_path / "four.png").write_bytes(png(plain))
     (row,) = predict_files(classifier, [str(tmp_path / "four.png")], DEFAULT)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(png(plain))))
@@ -239,9 +239,14 @@ def test_an_image_has_no_more_pixels_than_allowed():
 
 
 def test_a_class_is_named_and_a_digit_is_a_number(plain, tmp_path):
-    classifier = SimpleNamespace(predict=lambda images: (None, np.array([[0.25, 0.75]])))
     (tmp_path / "sign.png").write_bytes(png(plain))
-    (named,) = predict_files(classifier, [str(tmp_path / "sign.png")], DEFAULT, GREY)
-    (digit,) = predict_files(classifier, [str(tmp_path / "sign.png")], DEFAULT)
+
+    def row(spec):
+        answer = np.array([[0.25, 0.75]])
+        classifier = SimpleNamespace(predict=lambda images: (None, answer), spec=spec)
+        (found,) = predict_files(classifier, [str(tmp_path / "sign.png")], DEFAULT)
+        return found
+
+    named, digit = row(GREY), row(MNIST_SPEC)
     assert (named["label"], named["probabilities"]) == ("go", {"stop": 0.25, "go": 0.75})
     assert (digit["label"], digit["probabilities"]) == (1, [0.25, 0.75])

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from .files import PipelineError, write_bytes
 
 # %% ../../nbs/base/06_arrays.ipynb #1091d94f
+MAX_ARRAYS_BYTES = 256 * 1024 * 1024  # 65,000 test images of 1,000 classes
+
+
 def write_arrays(
     path: str | Path,  # an .npz file
     arrays: Mapping[str, NDArray[Any]],  # by name
@@ -32,12 +35,12 @@ def write_arrays(
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every system
             file.writestr(entry, content.getvalue())
+    size = len(archive.getbuffer())
+    if size > MAX_ARRAYS_BYTES:
+        raise PipelineError(f"{path} would have {size:,} bytes, more than can be read back.")
     write_bytes(path, archive.getvalue())
 
 # %% ../../nbs/base/06_arrays.ipynb #d3692fcd
-MAX_ARRAYS_BYTES = 64 * 1024 * 1024  # 150 times the size of the test set's predictions
-
-
 def read_arrays(
     path: str | Path,  # written by `write_arrays`
     types: Mapping[str, str],  # name -> expected type, or those possible: "uint8 uint16"

@@ -173,13 +173,11 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     "Classify image files with the champion or another model."
-    from mnist_nbdev.model.inference import model_spec
     from mnist_nbdev.model.reading import predict_files
     from mnist_nbdev.registry.promotion import load_classifier
 
     classifier = load_classifier(resolved.settings, model)
-    spec = model_spec(classifier)
-    rows = predict_files(classifier, images, resolved.settings.inference, spec)
+    rows = predict_files(classifier, images, resolved.settings.inference)
     if as_json:
         print_json(rows)
         return

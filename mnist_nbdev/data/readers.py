@@ -12,6 +12,7 @@ import hashlib
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,8 @@ def raw_images(
 def _check_images(what: str, images: NDArray[Any]) -> None:
     if images.dtype != np.uint8:
         raise PipelineError(f"{what} are {images.dtype}; pixels must be bytes, 0 to 255.")
-    if not len(images):
-        raise PipelineError(f"{what} are none.")
+    if not images.size:
+        raise PipelineError(f"{what} are none: their shape is {_shape(images)}.")
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise PipelineError(
             f"{what} have the shape {_shape(images)}; it must be (N, height, width) for grey "
@@ -146,7 +147,7 @@ def read_idx(
             if len(shape) != start[3] or n_bytes > MAX_BYTES:
                 raise PipelineError(f"{path}: its header says {n_bytes:,} bytes.")
             content = file.read(n_bytes + 1)
-    except (OSError, EOFError, struct.error) as error:
+    except (OSError, EOFError, MemoryError, struct.error, zlib.error) as error:
         raise PipelineError(f"{path} cannot be read: {error}.") from None
     if len(content) != n_bytes:
         n_found = f"{len(content):,}" if len(content) < n_bytes else "more"
@@ -196,8 +197,12 @@ def read_npz(
         raise
     except Exception as error:  # zip and npy have a dozen ways to fail
         raise PipelineError(f"{path} cannot be read as arrays: {error}.") from None
-    labels = [array[:, 0] if array.ndim == 2 else array for array in (arrays[1], arrays[3])]
+    labels = [_column(array) for array in (arrays[1], arrays[3])]
     return raw_images(folder, digest, (arrays[0], labels[0]), (arrays[2], labels[1]))
+
+
+def _column(labels: NDArray[Any]) -> NDArray[Any]:  # MedMNIST's labels are (N, 1)
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _npz_names(path: Path, present: Iterable[str]) -> tuple[str, ...]:

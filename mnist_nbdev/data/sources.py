@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from ..base.arrays import read_arrays, write_arrays
 from mnist_nbdev.base.files import (
@@ -220,7 +221,7 @@ def _stratified(
         raise PipelineError(
             f"{len(labels):,} training images of {len(counts)} classes cannot be split: each class "
             f"needs two or more (one has {fewest}), and {size:,} images are held out, fewer "
-            "than an image of each class. Set data.validation_size, or add images."
+            "than an image of each class. Add images."
         )
     remaining, drawn = train_test_split(
         np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels
@@ -275,7 +276,11 @@ def _spec(
         raise UsageError(
             f"data.class_names has {len(class_names)} names for {len(raw.class_names)} classes."
         )
-    return measure_spec(name, raw.training, class_names)
+    try:
+        return measure_spec(name, raw.training, class_names)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"The data in {raw.folder} cannot be used: {problem}.") from None
 
 
 def _open_source(

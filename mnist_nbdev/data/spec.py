@@ -60,7 +60,8 @@ class DatasetSpec(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError("two classes have the same name")
         for name in names:
-            if not (name.strip() == name and name.isprintable() and 0 < len(name) <= 100):
+            plain = name.isprintable() and not set(name) & set("<>[]|`$\\")  # no markup
+            if not (plain and name.strip() == name and 0 < len(name) <= 100):
                 raise ValueError(f"{name[:100]!r} cannot be the name of a class")
         return names
 
@@ -79,7 +80,7 @@ class DatasetSpec(BaseModel):
         return len(self.class_names)
 
     @property
-    def noun(self) -> str:
+    def noun(self) -> Literal["digit", "class"]:
         'What a class is called: "digit" or "class".'
         return "digit" if self.reading == "digit" else "class"
 
@@ -165,10 +166,11 @@ def image_statistics(
 ) -> dict[str, NDArray[np.float64]]:  # property -> (N,), 0 to 1
     "Measure the brightness and the contrast of each image."
     brightness, contrast = np.empty(len(images)), np.empty(len(images))
-    for start in range(0, len(images), 1024):
-        pixels = images[start : start + 1024].reshape(-1, images[0].size) / 255
-        brightness[start : start + 1024] = pixels.mean(axis=1)
-        contrast[start : start + 1024] = pixels.std(axis=1)
+    size = max(2**20 // images[0].size, 1)
+    for start in range(0, len(images), size):
+        pixels = images[start : start + size].reshape(-1, images[0].size) / 255
+        brightness[start : start + size] = pixels.mean(axis=1)
+        contrast[start : start + size] = pixels.std(axis=1)
     return {"brightness": brightness, "contrast": contrast}
 
 

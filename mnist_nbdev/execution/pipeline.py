@@ -263,9 +263,10 @@ def settings_for_model(
     facts = read_sealed_json(model / "model.json")["facts"]
     layers: dict[str, Value] = {}
     for key, value in flatten_settings(resolved.settings).items():
-        if key not in facts["trained_with"]:
+        moved = key == "data.path" and value is not None  # the same files, elsewhere
+        if key not in facts["trained_with"] or moved:
             layers[key] = Value(value, resolved.origins[key])
-        elif resolved.origins[key].startswith("flag"):
+        elif resolved.origins[key].startswith("flag") and value != facts["trained_with"][key]:
             raise UsageError(f"--set {key}: the model is already trained; leave this out.")
         else:
             layers[key] = Value(facts["trained_with"][key], "the model's own")

@@ -174,14 +174,10 @@ class DataFacts(_Data):
 
     source: str  # a key of `SOURCES`
     class_names: tuple[str, ...] = MNIST_SPEC.class_names  # in label order
+    noun: Literal["digit", "class"] = "digit"  # what a class is called
     verified: bool  # by the SHA-256 of its files
     n_test_images: Count
     n_models: Count | None = None  # that were evaluated on them so far; None: not on record
-
-    @property
-    def noun(self) -> str:
-        "What a class is called."
-        return "digit" if self.class_names == MNIST_SPEC.class_names else "class"
 
 
 class Evidence(_Data):

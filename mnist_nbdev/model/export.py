@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.files import atomic_path, explain_os_error
+from ..base.files import atomic_path, canonical_json, explain_os_error
+from ..data.spec import MNIST_SPEC
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,6 +161,8 @@ def export_onnx(
         ir_version=IR_VERSION,
         producer_name="mnist-nbdev",
     )
+    if spec != MNIST_SPEC:  # whose file says nothing, as it always has
+        helper.set_model_props(proto, {"spec": canonical_json(spec.model_dump(mode="json"))})
     onnx.checker.check_model(proto, full_check=True)
     with explain_os_error(f"Cannot write {path}"), atomic_path(path) as temp:
         temp.write_bytes(proto.SerializeToString(deterministic=True))

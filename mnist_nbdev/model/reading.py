@@ -229,10 +229,9 @@ def predict_files(
     classifier: OnnxClassifier,
     files: Sequence[str],  # paths, or "-" for standard input
     settings: InferenceSettings,  # how images are read
-    spec: DatasetSpec = MNIST_SPEC,  # of the data that the model was trained on
 ) -> list[dict[str, Any]]:  # one row per file: file, label, probability, probabilities
     "Classify image files. Raises `PipelineError` naming the first that cannot be read."
-    rows = []
+    rows, spec = [], classifier.spec
     for file in files:
         source = sys.stdin.buffer.read(MAX_IMAGE_BYTES) if file == "-" else file
         name = "standard input" if file == "-" else file

@@ -98,7 +98,8 @@ def _log(client: Any, key: str, run: Run, when: int) -> None:
     from mlflow.entities import Metric, Param
 
     settings = flatten_settings(run.settings)
-    params = [Param(name, json.dumps(value)) for name, value in settings.items()]
+    # MLflow refuses longer values: the names of a thousand classes.
+    params = [Param(name, json.dumps(value)[:6000]) for name, value in settings.items()]
     metrics = [Metric(name, value, when, step) for name, value, step in _metrics(run)]
     for start in range(0, len(params), 100):  # MLflow's limit per request
         client.log_batch(key, params=params[start : start + 100])

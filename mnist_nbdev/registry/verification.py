@@ -210,7 +210,7 @@ def verify_deep(
     if missing := SOURCES[source].missing(data):
         remedy = "Download them: `mnist-nbdev data fetch`."
         if SOURCES[source].spec is None:
-            remedy = "Say where they are: `--set data.source=… --set data.path=…`."
+            remedy = f"Say where they are: set MLOPS_DATA_SOURCE={source} and MLOPS_DATA_PATH."
         raise PipelineError(
             "--deep needs the images that the run was evaluated on, but "
             f"{SOURCES[source].folder(data)} has no {missing[0]}. {remedy}"

@@ -115,7 +115,8 @@ def _data_facts(stored: _Stored) -> dict[str, Any]:
         n_models = stored.release.record("release/looks.json")["models"]
     counted = {"n_test_images": _entry(facts, "counts", "test"), "n_models": n_models}
     origin = {"source": facts.get("source"), "verified": facts.get("verified")}
-    return {"data": {**origin, "class_names": stored.run.spec.class_names, **counted}}
+    spec = stored.run.spec
+    return {"data": {**origin, "class_names": spec.class_names, "noun": spec.noun, **counted}}
 
 # %% ../../nbs/runs/05_collector.ipynb #a80f7a59
 def _predictions(stored: _Stored) -> dict[str, Any]:

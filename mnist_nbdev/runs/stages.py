@@ -43,7 +43,7 @@ STAGES = {
     for stage in (
         Stage(
             "1_data",
-            ("seed", "data.source", "data.validation_size"),
+            ("seed", "data.source", "data.path", "data.class_names", "data.validation_size"),
             (),
             ("data/",),
             ("mnist_nbdev.data.quality", "matplotlib.pyplot", "sklearn.model_selection"),
