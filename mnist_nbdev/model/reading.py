@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..base.files import PipelineError
 from ..base.settings import InferenceSettings
-from ..data.spec import MNIST_SPEC, DatasetSpec
+from ..data.spec import DatasetSpec
 from .inference import OnnxClassifier
 
 if TYPE_CHECKING:
