@@ -166,9 +166,10 @@ def image_statistics(
 ) -> dict[str, NDArray[np.float64]]:  # property -> (N,), 0 to 1
     "Measure the brightness and the contrast of each image."
     brightness, contrast = np.empty(len(images)), np.empty(len(images))
-    size = max(2**20 // images[0].size, 1)
+    n_values = int(np.prod(images.shape[1:]))
+    size = max(2**20 // n_values, 1)  # images at once: 8 MB
     for start in range(0, len(images), size):
-        pixels = images[start : start + size].reshape(-1, images[0].size) / 255
+        pixels = images[start : start + size].reshape(-1, n_values) / 255
         brightness[start : start + size] = pixels.mean(axis=1)
         contrast[start : start + size] = pixels.std(axis=1)
     return {"brightness": brightness, "contrast": contrast}
