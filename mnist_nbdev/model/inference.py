@@ -102,7 +102,7 @@ class OnnxClassifier:
         batch_size: int = 256,  # images per run of the session
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # logits, probabilities: (N, classes)
         "Compute the logits and probabilities of images."
-        batches = _as_batches(images, self.spec.image_shape)
+        batches = _as_batches(images, self.spec)
         if 0 < len(batches) <= batch_size:
             logits, probabilities = self._session.run(OUTPUTS, {"images": batches})
             return logits, probabilities
@@ -211,18 +211,16 @@ def _signature(items: Sequence[Any]) -> str:
     return ", ".join(f"{item.name}, {item.type} {item.shape}" for item in items)
 
 
-def _as_batches(
-    images: NDArray[np.uint8], shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:  # (N, C, H, W)
-    array, (channels, height, width) = np.asarray(images), shape
-    as_stored = (height, width) if channels == 1 else (height, width, channels)
-    if array.dtype != np.uint8 or array.shape[1:] not in (as_stored, shape):
-        layouts = " or ".join(f"(N, {', '.join(map(str, sides))})" for sides in (as_stored, shape))
+def _as_batches(images: NDArray[np.uint8], spec: DatasetSpec) -> NDArray[np.uint8]:  # (N, C, H, W)
+    array, shapes = np.asarray(images), (spec.array_shape, spec.image_shape)
+    if array.dtype != np.uint8 or array.shape[1:] not in shapes:
+        layouts = " or ".join(f"(N, {', '.join(map(str, sides))})" for sides in shapes)
         raise PipelineError(
             f"Images must be uint8 of shape {layouts}, raw pixels; "
             f"these are {array.dtype} of shape {array.shape}."
         )
-    return channels_first(array) if array.shape[1:] == as_stored else np.ascontiguousarray(array)
+    is_stored = array.shape[1:] == spec.array_shape
+    return channels_first(array) if is_stored else np.ascontiguousarray(array)
 
 # %% ../../nbs/model/05_inference.ipynb #5cedc86d
 def score_images(
@@ -236,12 +234,11 @@ def score_images(
     if not len(images):
         raise PipelineError("There are no images to score.")
     device, was_training = next(model.parameters()).device, model.training
-    shape = model.spec.image_shape
     starts = range(0, len(images), batch_size)
     model.eval()
     try:
         with torch.inference_mode():
-            batches = (_as_batches(images[i : i + batch_size], shape) for i in starts)
+            batches = (_as_batches(images[i : i + batch_size], model.spec) for i in starts)
             scores = (model(torch.from_numpy(batch).to(device)) for batch in batches)
             return np.concatenate([logits.cpu().numpy() for logits in scores])
     finally:

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from mnist_nbdev.base.files import (
     PipelineError,
     UsageError,
-    canonical_json,
     read_sealed_json,
     sha256_bytes,
     write_bytes,
     write_sealed_json,
 )
 from ..base.settings import ModelSettings
-from ..data.spec import MNIST_SPEC, DatasetSpec
+from ..data.spec import MNIST_SPEC, DatasetSpec, stored_spec
 
 # %% ../../nbs/model/00_network.ipynb #ba7360ce
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -371,9 +370,7 @@ def _described_settings(
     path: Path, description: dict[str, Any]
 ) -> tuple[ModelSettings, DatasetSpec]:
     try:
-        spec = MNIST_SPEC  # that of the models of version 0.1.0, which do not name it
-        if "spec" in description:
-            spec = DatasetSpec.model_validate_json(canonical_json(description["spec"]))
+        spec = stored_spec(description)
         values = {**description["architecture"], **description["normalisation"]}
         for name in NORMALISATION:
             if values[name] == list(getattr(spec, name)):
@@ -381,7 +378,7 @@ def _described_settings(
         settings = ModelSettings.model_validate(values)
         check_architecture(settings, spec)
         return settings, spec
-    except (KeyError, TypeError, ValidationError, UsageError) as error:
+    except (KeyError, TypeError, ValidationError, PipelineError) as error:
         raise PipelineError(
             f"{path} does not describe a model that can be built: {error}"
         ) from None
