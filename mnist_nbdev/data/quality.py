@@ -29,7 +29,15 @@ from mnist_nbdev.base.figures import (
 from ..base.files import PipelineError
 from ..base.logs import get_logger
 from .sources import SOURCES
-from .spec import MNIST_SPEC, Dataset, DatasetSpec, Split, label_type
+from mnist_nbdev.data.spec import (
+    MNIST_SPEC,
+    Dataset,
+    DatasetSpec,
+    Split,
+    label_type,
+    pixel_deviation,
+    pixel_mean,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,20 +160,6 @@ def _class_labels(spec: DatasetSpec, training: Split) -> list[_Rule]:
     ]
 
 # %% ../../nbs/data/04_quality.ipynb #6a89f7a4
-def _pixel_mean(images: NDArray[np.uint8]) -> float:
-    return round(int(images.sum(dtype=np.uint64)) / images.size / 255, 4)
-
-
-def _pixel_deviation(images: NDArray[np.uint8]) -> float:
-    total = int(images.sum(dtype=np.uint64))
-    squares = 0
-    for start in range(0, len(images), 512):
-        chunk = np.square(images[start : start + 512], dtype=np.uint16)  # 255² fits
-        squares += int(chunk.sum(dtype=np.uint64))
-    variance = squares / images.size - (total / images.size) ** 2
-    return round(float(max(variance, 0) ** 0.5) / 255, 4)
-
-
 def _near(value: float, reference: float, n_images: int, spread: float = 0.05) -> bool:
     return abs(value - reference) <= 0.002 + 5 * spread / math.sqrt(n_images)
 
@@ -191,8 +185,8 @@ def _level_rules(
     splits: tuple[str, ...],
 ) -> list[_Rule]:
     levels = (
-        ("mean", _pixel_mean, spec.pixel_mean),
-        ("deviation", _pixel_deviation, spec.pixel_std),
+        ("mean", pixel_mean, spec.pixel_mean),
+        ("deviation", pixel_deviation, spec.pixel_std),
     )
     return [
         _level_rule(*level, spread, purpose, splits)
