@@ -119,7 +119,8 @@ class OnnxClassifier:
         images: NDArray[np.uint8],  # as for `predict`
     ) -> NDArray[Any]:  # (N,), uint8, or uint16 for more than 256 classes
         "Predict the class of each image."
-        return self.predict(images)[1].argmax(axis=1).astype(label_type(self.spec.n_classes))
+        answers: NDArray[np.intp] = self.predict(images)[1].argmax(axis=1)
+        return answers.astype(label_type(self.spec.n_classes))
 
 # %% ../../nbs/model/05_inference.ipynb #4772b067
 def _provider(device: str, available: Sequence[str]) -> str:
