@@ -11,7 +11,7 @@ from peers import CommonNet, train_common
 from torch import nn
 from torch.nn import functional as F
 
-from mnist_nbdev.base.settings import AugmentationSettings
+from mnist_nbdev.base.training_settings import AugmentationSettings
 from mnist_nbdev.data.augmentation import augment
 from mnist_nbdev.data.sources import Split
 from mnist_nbdev.model.optimization import processor_settings

@@ -16,7 +16,7 @@ import pytest
 
 from mnist_nbdev.base.files import TEMP_PREFIX, PipelineError
 from mnist_nbdev.base.logs import get_logger
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.mnist import (
     DownloadError,
     _torchvision_mirrors,

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 
 from mnist_nbdev.base.files import PipelineError
 from mnist_nbdev.base.loading import resolve_settings
-from mnist_nbdev.base.settings import DataSettings, InferenceSettings
+from mnist_nbdev.base.settings import InferenceSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.sources import load_dataset
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier

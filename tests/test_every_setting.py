@@ -14,7 +14,8 @@ from commands import close_logs
 from mnist_nbdev.base.files import PipelineError, UsageError
 from mnist_nbdev.base.loading import resolve_settings
 from mnist_nbdev.base.logs import get_logger, start_logging
-from mnist_nbdev.base.settings import DataSettings, Settings, setting_fields
+from mnist_nbdev.base.settings import Settings, setting_fields
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data import mnist, sources
 from mnist_nbdev.execution import pipeline
 from mnist_nbdev.gate.diagnostics import plot_worst_mistakes

@@ -16,7 +16,7 @@ import yaml
 from commands import copy_project, environment
 from PIL import Image
 
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.sources import load_dataset
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mnist_nbdev.base.loading import resolve_settings
-from mnist_nbdev.base.settings import DataSettings, InferenceSettings
+from mnist_nbdev.base.settings import InferenceSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.sources import load_dataset, source_hashes
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier

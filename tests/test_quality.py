@@ -9,7 +9,7 @@ import pytest
 mpl.use("Agg")
 
 from mnist_nbdev.base.files import PipelineError
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.quality import (
     plot_classes,
     plot_quality,

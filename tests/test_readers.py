@@ -14,7 +14,7 @@ from mnist_nbdev.base.files import (
     read_sealed_json,
     write_sealed_json,
 )
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.readers import idx_files, raw_images, read_idx, read_idx_folder, read_npz
 from mnist_nbdev.data.sources import load_dataset, open_dataset, save_dataset, source_hashes
 from mnist_nbdev.data.spec import MAX_CLASSES
@@ -225,7 +225,7 @@ def test_a_class_of_one_image_cannot_be_split(folder):
     ("values", "message"),
     [
         ({"source": "npz"}, "needs the path of its images"),
-        ({"source": "mnist", "path": "a"}, "for the sources idx and npz"),
+        ({"source": "mnist", "path": "a"}, "for the sources idx, npz, folder and csv"),
         ({"class_names": ["a", "b"]}, "for the sources idx and npz"),
     ],
 )
@@ -236,5 +236,5 @@ def test_a_path_belongs_to_images_of_ones_own(values, message):
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     missing = DataSettings(source="npz", path=str(tmp_path / "a.npz"))
-    with pytest.raises(UsageError, match=r"data\.path: there is no file .*a\.npz"):
+    with pytest.raises(UsageError, match=r"data\.path: there is no .*a\.npz"):
         load_dataset(missing, seed=0)

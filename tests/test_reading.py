@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from mnist_nbdev.base.files import PipelineError
-from mnist_nbdev.base.settings import DataSettings, InferenceSettings
+from mnist_nbdev.base.settings import InferenceSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.sources import load_dataset
 from mnist_nbdev.data.spec import MNIST_SPEC, DatasetSpec
 from mnist_nbdev.model.reading import predict_files, read_digit, read_image

@@ -18,7 +18,7 @@ from mnist_nbdev.base.files import (
     write_bytes,
     write_sealed_json,
 )
-from mnist_nbdev.base.settings import ModelSettings
+from mnist_nbdev.base.training_settings import ModelSettings
 from mnist_nbdev.data.spec import MNIST_SPEC, DatasetSpec, Split, measure_spec
 from mnist_nbdev.model.export import export_onnx
 from mnist_nbdev.model.inference import OnnxClassifier, score_images

@@ -7,7 +7,7 @@ import pytest
 
 from mnist_nbdev.base.arrays import write_arrays
 from mnist_nbdev.base.files import sha256_file, write_sealed_json
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.sources import AUTO, SOURCES, split_digests
 
 pytestmark = pytest.mark.unit

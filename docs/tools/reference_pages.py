@@ -97,7 +97,7 @@ def _entry(module: Module, book: Book, place: str, name: str, node: ast.stmt) ->
 
 def _class_entry(module: Module, book: Book, place: str, node: ast.ClassDef, where: str) -> str:
     body = _words(module, book, place, node)
-    if [ast.unparse(base) for base in node.bases] == ["_Section"]:
+    if [ast.unparse(base) for base in node.bases] == ["Section"]:
         return _directive(
             "class", node.name, [*body, "", "Its fields: [settings](../settings.md).", "", where]
         )

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.files import PipelineError, one_line, path_inside, sha256_file
-from .spec import MAX_CLASSES, Split, label_type
+from .spec import MAX_CLASSES, ImageFiles, Split, label_type
 
 # %% ../../nbs/data/02_readers.ipynb #28695c31
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class RawImages:
     training: Split  # the images to split
     test: Split | None  # the source's own test set, if it has one
     class_names: tuple[str, ...]  # in label order
+    validation: NDArray[np.bool_] | None = None  # of the training images; None: to be drawn
+    image_files: ImageFiles | None = None  # None: the source has arrays
 
 # %% ../../nbs/data/02_readers.ipynb #3cb6441b
 def raw_images(

@@ -25,7 +25,7 @@ from mnist_nbdev.base.files import (
     write_bytes,
     write_sealed_json,
 )
-from ..base.settings import ModelSettings
+from ..base.training_settings import ModelSettings
 from ..data.spec import MNIST_SPEC, DatasetSpec, stored_spec
 
 # %% ../../nbs/model/00_network.ipynb #ba7360ce

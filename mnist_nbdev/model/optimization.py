@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..base.files import UsageError
 from ..base.machine import default_threads
-from ..base.settings import TrainingSettings
+from ..base.training_settings import TrainingSettings
 
 # %% ../../nbs/model/01_optimization.ipynb #a37110c4
 def resolve_device(

@@ -6,7 +6,6 @@
 __all__ = ['MAX_IMAGE_BYTES', 'MAX_SIDE', 'SUPERSAMPLING', 'read_digit', 'read_image', 'predict_files']
 
 # %% ../../nbs/model/06_reading.ipynb #471b03fc
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..base.files import PipelineError
 from ..base.settings import InferenceSettings
+from ..data.images import fit_image, flatten_image, open_image
 from ..data.spec import DatasetSpec
 from .inference import OnnxClassifier
 
@@ -28,37 +28,8 @@ MAX_IMAGE_BYTES = 256 * 1024 * 1024  # read from standard input, at most
 MAX_SIDE = 512  # pixels; a digit needs no more, so larger images are reduced
 
 
-def _open_image(
-    source: str | Path | bytes | BinaryIO, name: str, megapixels: float, whole: bool = False
-) -> "Image":  # turned as its EXIF says
-    import warnings
-
-    from PIL import Image, ImageOps
-
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
-    too_large = f"more than inference.max_image_megapixels = {megapixels:g} allows"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit warns; ours, below, decides
-            image = Image.open(file)
-            if image.width * image.height > megapixels * 1e6:
-                raise PipelineError(
-                    f"{name} has {image.width} by {image.height} pixels, {too_large}."
-                )
-            if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
-                raise PipelineError(f"{name} is PostScript, not an image. Save it as PNG.")
-            if not whole:  # decodes a JPEG at a fraction of its size
-                image.draft("L", (MAX_SIDE, MAX_SIDE))
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except PipelineError:
-        raise
-    except FileNotFoundError:
-        raise PipelineError(f"There is no image file {name}.") from None
-    except Image.DecompressionBombError:
-        raise PipelineError(f"{name} has more pixels than Pillow reads, {too_large}.") from None
-    except Exception as error:  # on a damaged file, Pillow's readers may raise anything
-        raise PipelineError(f"{name} cannot be read as an image: {error}.") from None
+def _limit(settings: InferenceSettings) -> tuple[float, str]:
+    return settings.max_image_megapixels, "inference.max_image_megapixels"
 
 # %% ../../nbs/model/06_reading.ipynb #fdbaea27
 def _to_grey(image: "Image") -> NDArray[np.float64]:  # (H, W), 0 to 1
@@ -187,7 +158,7 @@ def read_digit(
 ) -> NDArray[np.uint8]:  # (28, 28), white on black, as MNIST's
     "Read an image file as the model's input. Raises `PipelineError` naming the file."
     name = name or (str(source) if isinstance(source, (str, Path)) else "the image")
-    image = _open_image(source, name, settings.max_image_megapixels)
+    image = open_image(source, name, _limit(settings), ("L", MAX_SIDE))
     ink = _ink(_to_grey(image), settings.polarity, name)
     page = ink if _is_like_mnist(ink) else _centre(_redraw(_cut_out(ink)))
     return np.rint(page * 255).astype(np.uint8)
@@ -200,29 +171,13 @@ def read_image(
     name: str | None = None,  # its name in messages; by default its path
 ) -> NDArray[np.uint8]:  # (H, W) or (H, W, 3), as the spec has it
     "Read an image file as a model's input. Raises `PipelineError` naming the file."
-    from PIL import Image
-
     if spec.reading == "digit":
         return read_digit(source, settings, name)
     name = name or (str(source) if isinstance(source, (str, Path)) else "the image")
-    image = _open_image(source, name, settings.max_image_megapixels, whole=True)
-    _, height, width = spec.image_shape
-    flat = _on_white(image, "L" if spec.channels == 1 else "RGB", name)
-    return np.asarray(flat.resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _on_white(image: "Image", mode: str, name: str) -> "Image":
-    from PIL import Image
-
-    if image.mode in ("I", "F"):
-        raise PipelineError(f"{name} has pixels of 32 bits. Save it with 8 or 16 bits.")
-    if image.mode.startswith("I;16"):
-        values = np.rint(np.asarray(image, np.float64) / 257)
-        image = Image.fromarray(values.astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == mode else image.convert("RGB").convert(mode)
+    mode = "L" if spec.channels == 1 else "RGB"
+    size = spec.image_shape[1:]
+    image = open_image(source, name, _limit(settings), (mode, 2 * max(size)))
+    return fit_image(flatten_image(image, spec.channels, name), size, spec.fit)
 
 # %% ../../nbs/model/06_reading.ipynb #a92a5937
 def predict_files(

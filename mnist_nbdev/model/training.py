@@ -34,7 +34,8 @@ from mnist_nbdev.base.files import (
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, console_stream, get_logger
 from ..base.machine import default_threads, peak_memory_mb
-from ..base.settings import TRAINING_SETTINGS, Settings, TrainingSettings, select_settings
+from ..base.settings import TRAINING_SETTINGS, Settings, select_settings
+from ..base.training_settings import TrainingSettings
 from ..data.augmentation import augment
 from ..data.spec import DatasetSpec, Split, channels_first
 from mnist_nbdev.model.checkpoints import (

@@ -215,7 +215,7 @@ def verify_deep(
             "--deep needs the images that the run was evaluated on, but "
             f"{SOURCES[source].folder(data)} has no {missing[0]}. {remedy}"
         )
-    test = load_dataset(data, original.seed).test
+    test = load_dataset(data, original.seed, decode=True).test
     model = run.path("models/model.onnx")
     classifier = OnnxClassifier(model, settings.inference.threads, settings.evaluation.device)
 

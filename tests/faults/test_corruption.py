@@ -13,7 +13,7 @@ from commands import QUICK, call
 
 from mnist_nbdev.base.arrays import read_arrays
 from mnist_nbdev.base.files import PipelineError, read_sealed_json, sha256_file
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.mnist import MNIST_FILES, check_idx
 from mnist_nbdev.data.sources import open_dataset
 from mnist_nbdev.gate.evaluation import load_predictions

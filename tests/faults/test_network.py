@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from mnist_nbdev.base.settings import DataSettings
+from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.mnist import DownloadError, IdxFile, fetch_mnist
 
 SHAPE = (1000, 28, 28)
