@@ -130,6 +130,13 @@ class AugmentationSettings(Section):
     noise_std: float = Field(
         0.0, ge=0, le=1, description="standard deviation of added noise, as a fraction of white"
     )
+    flip_probability: float = Field(
+        0.0, ge=0, le=1, description="probability of a horizontal flip; not for digits or letters"
+    )
+    crop_padding: int = Field(0, ge=0, le=128, description="padding of a random crop, pixels")
+    color_jitter: float = Field(
+        0.0, ge=0, le=1, description="jitter of brightness, contrast and saturation, as a fraction"
+    )
 
 # %% ../../nbs/base/03_training_settings.ipynb #98ea73f6
 class ModelSettings(Section):
