@@ -16,7 +16,16 @@ SAMPLE = ("--set", "data.source=sample")
 @pytest.mark.unit
 def test_version_and_help_are_there_for_every_command(tmp_path):
     assert call("--version", folder=tmp_path).out == f"mnist-nbdev {mnist_nbdev.__version__}\n"
-    for words in [(), ("config",), ("data",), ("runs",), ("run",), ("predict",), ("benchmark",)]:
+    for words in [
+        (),
+        ("config",),
+        ("data",),
+        ("gate",),
+        ("runs",),
+        ("run",),
+        ("predict",),
+        ("benchmark",),
+    ]:
         ended = call(*words, "--help", folder=tmp_path)
         assert ended.code == 0
         assert "Usage: mnist-nbdev" in ended.out
@@ -48,6 +57,12 @@ def test_version_and_help_are_there_for_every_command(tmp_path):
         (("benchmark", "--model", "nothing"), "nothing"),
         (("predict", "x.png"), "No model is released yet"),
         (("predict",), "IMAGE"),
+        (("gate", "plan", "--classes", "4", "--test", "1200"), "--at"),
+        (("gate", "plan", "--classes", "4", "--test", "3", "--at", "0.9"), "3 test images for 4"),
+        (("gate", "plan", "--classes", "1", "--test", "3", "--at", "0.9"), "2 to 1,000"),
+        (("gate", "plan", "--classes", "4", "--test", "40", "--at", "95"), "give a fraction"),
+        (("gate", "plan", "--classes", "4", "--test", "40", "--at", "nan"), "give a fraction"),
+        (("gate", "plan", "--classes", "4", "--test", "0", "--at", "0.9"), "0 test images"),
         (("predict", "x.png", "--model", "nothing"), "nothing"),
     ],
 )

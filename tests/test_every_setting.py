@@ -285,8 +285,8 @@ def decided(tmp: Path, *flags: str) -> object:
         calibration={"top": (0.995,) * 60, "correct": (True,) * 60, "n_bins": 15},
         champion={"run": "a-run", "classes": pairs | {"9": lost}},
         corruptions={
-            **{"n_corruptions": 10, "champion": (9,) * 1000},
-            "candidate": (8,) * 50 + (9,) * 950,
+            **{"candidate": (8,) * 50 + (9,) * 950, "champion": (9,) * 1000},
+            "by_kind": {f"kind {number}": 900 - 50 * (number == 0) for number in range(10)},
         },
     )
     thresholds = settings_of("release_thresholds.min_accuracy=0.982", *flags).release_thresholds
@@ -333,6 +333,8 @@ SEEN = {
     "release_thresholds.max_regression": (decided, "0.1", ()),
     "release_thresholds.max_class_regression": (decided, "0", ()),
     "release_thresholds.max_corruption_regression": (decided, "0.5", ()),
+    "release_thresholds.min_corruption_accuracy": (decided, "0.91", ()),
+    "release_thresholds.min_worst_corruption": (decided, "0.88", ()),
     "registry.promote": (registered, "false", ()),
     "registry.track": (registered, "true", ()),
     "release_thresholds.max_inference_time_ms": (decided, "10", ()),

@@ -10,6 +10,7 @@ import pytest
 
 from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, mean_bounds, shared_confidence
+from mnist_nbdev.data.corruptions import CORRUPTIONS
 from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate.evaluation import calibration_bounds
 from mnist_nbdev.gate.evidence import Champion, Evidence, good_evidence
@@ -398,10 +399,11 @@ def corrupted(candidate, champion):
         return tuple(np.diff(np.floor(10 * accuracy * np.arange(2001) + 1e-6)).astype(int).tolist())
 
     sample = {"candidate": counts(candidate), "champion": counts(champion)}
-    return good_evidence(corruptions={"n_corruptions": 10, **sample})
+    by_kind = dict.fromkeys(CORRUPTIONS, sum(counts(candidate)) // 10)
+    return good_evidence(corruptions={**sample, "by_kind": by_kind})
 
 
-WITHOUT_CHAMPION = {"n_corruptions": 10, "candidate": (9,) * 2000}
+WITHOUT_CHAMPION = {"candidate": (9,) * 2000, "by_kind": dict.fromkeys(CORRUPTIONS, 1800)}
 
 
 @pytest.mark.parametrize(
@@ -428,18 +430,88 @@ def test_the_sentence_on_corruptions_has_the_loss_and_its_bounds():
     lower, upper = (100 * bound for bound in mean_bounds(lost, 0.9))
     check = check_corruptions(evidence, ReleaseThresholds(confidence=0.9))
     assert check.value == pytest.approx(upper)
-    assert figures(check) == f"2,000 83.0% 4.00 90% {lower:.2f} {upper:.2f} 4"
+    assert figures(check) == f"2,000 83.0% 83.0% 4.00 90% {lower:.2f} {upper:.2f} 4"
 
 
 def test_an_equal_accuracy_on_corrupted_images_is_called_the_same():
     check = check_corruptions(corrupted(0.9, 0.9), THRESHOLDS)
-    assert "90.0%, the same as the champion's, and at most 4 points" in check.why
+    assert "; the mean is the same as the champion's, and at most 4 points" in check.why
 
 
 def test_the_accuracy_on_corrupted_images_is_per_corruption():
-    sample = {"n_corruptions": 4, "candidate": (3, 2)}
+    by_kind = {"blur": 2, "shear": 1, "scale": 2, "stripe": 0}
+    sample = {"candidate": (3, 2), "by_kind": by_kind}
     check = check_corruptions(good_evidence(champion="none", corruptions=sample), THRESHOLDS)
-    assert figures(check) == "2 62.5%"
+    assert figures(check) == "2 62.5% 0.0%"
+    assert "0.0% on the worst corruption, 'stripe'; no model" in check.why
+
+
+def spoiled(n_worst, champion=None, n_images=2000):
+    "Evidence of a model that fails on low contrast except for so many images, and else on none."
+    candidate = tuple(9 + (number < n_worst) for number in range(n_images))
+    by_kind = dict.fromkeys(CORRUPTIONS, n_images) | {"low contrast": n_worst}
+    sample = {"candidate": candidate, "champion": champion, "by_kind": by_kind}
+    known = {} if champion else {"champion": "none"}
+    return good_evidence(corruptions=sample, **known)
+
+
+@pytest.mark.parametrize(
+    ("n_worst", "minima", "outcome", "threshold"),
+    [
+        (204, {}, "passed", 4.0),
+        (204, {"min_corruption_accuracy": 0.9}, "passed", 4.0),
+        (204, {"min_corruption_accuracy": 0.9102}, "insufficient", 0.9102),
+        (204, {"min_corruption_accuracy": 0.92}, "failed", 0.92),
+        (204, {"min_worst_corruption": 0.08}, "passed", 4.0),
+        (204, {"min_worst_corruption": 0.1}, "insufficient", 0.1),
+        (204, {"min_worst_corruption": 0.5}, "failed", 0.5),
+        (1000, {"min_corruption_accuracy": 0.96, "min_worst_corruption": 0.5}, "failed", 0.96),
+        (1000, {"min_corruption_accuracy": 0.95, "min_worst_corruption": 0.6}, "failed", 0.6),
+    ],
+)
+def test_a_first_model_is_held_to_the_minima_that_are_set(n_worst, minima, outcome, threshold):
+    thresholds = ReleaseThresholds(**minima)
+    check = check_corruptions(spoiled(n_worst), thresholds)
+    assert (check.outcome, check.threshold) == (outcome, threshold)
+    assert (check.value == 0) == (outcome == "passed")  # else a bound of the mean or of the worst
+    assert f"{n_worst / 2000:.1%} on the worst corruption, 'low contrast'" in check.why
+    assert ("mean over the corruptions" in check.why) == ("min_corruption_accuracy" in minima)
+    assert ("10 corruptions is 'low contrast'" in check.why) == ("min_worst_corruption" in minima)
+
+
+def test_the_worst_corruption_is_bounded_with_the_risk_split_across_all_of_them():
+    lower = clopper_pearson_bounds(204, 2000, shared_confidence(0.95, 10))[0]
+    for required, outcome in [(lower, "passed"), (lower + 1e-9, "insufficient")]:
+        thresholds = ReleaseThresholds(min_worst_corruption=required)
+        assert check_corruptions(spoiled(204), thresholds).outcome == outcome
+
+
+def test_the_mean_is_bounded_by_images_and_never_by_their_corruptions():
+    evidence = spoiled(1000)
+    lower = mean_bounds(evidence.corruptions.candidate, 0.95)[0] / 10
+    for required, outcome in [(lower, "passed"), (lower + 1e-9, "insufficient")]:
+        thresholds = ReleaseThresholds(min_corruption_accuracy=required)
+        assert check_corruptions(evidence, thresholds).outcome == outcome
+
+
+@pytest.mark.parametrize(("n_images", "outcome"), [(99, "insufficient"), (100, "passed")])
+def test_a_hundred_images_are_the_fewest_for_the_mean(n_images, outcome):
+    evidence = spoiled(n_images, n_images=n_images)
+    check = check_corruptions(evidence, ReleaseThresholds(min_corruption_accuracy=0.9))
+    assert check.outcome == outcome
+    assert (check.value is None) == ("it has 99 test images" in check.why) == (n_images == 99)
+
+
+def test_the_loss_against_the_champion_and_the_minima_are_judged_together():
+    minima = ReleaseThresholds(min_corruption_accuracy=0.95, min_worst_corruption=0.5)
+    lost = check_corruptions(spoiled(1900, champion=(10,) * 2000), minima)
+    assert (lost.outcome, lost.threshold) == ("passed", 4.0)
+    lost = check_corruptions(spoiled(0, champion=(10,) * 2000), minima)
+    assert (lost.outcome, lost.threshold) == ("failed", 4.0)  # the first of three that fail
+    missing = good_evidence(champion=Champion(run="a"), corruptions=WITHOUT_CHAMPION)
+    check = check_corruptions(missing, ReleaseThresholds(min_worst_corruption=0.95))
+    assert (check.outcome, check.threshold) == ("failed", 0.95)
+    assert "the champion's accuracy on them is missing. The worst of the 10" in check.why
 
 
 # Data

@@ -67,7 +67,10 @@ def evidence_around(draw):
     )
     # Each sample is of one value, whose bounds are the value itself.
     lost = draw(st.sampled_from([-5, 0, 3, 5, 9]))  # of a hundred corruptions; 4 are allowed
-    corruptions = {"n_corruptions": 100, "candidate": (80,) * 50, "champion": (80 + lost,) * 50}
+    corruptions = {
+        **{"candidate": (80,) * 50, "champion": (80 + lost,) * 50},
+        "by_kind": {f"kind {number}": 40 for number in range(100)},
+    }
     off_by = draw(st.sampled_from([0.0, 0.004, 0.0099, 0.0101, 0.05]))
     parts = {
         "classes": counted(

@@ -87,7 +87,7 @@ class ReleaseThresholds(Section):
         0.4,
         ge=0,
         le=100,
-        description="points of accuracy on a digit that may be lost against the champion "
+        description="points of accuracy on a class that may be lost against the champion "
         "(lower bound)",
     )
     max_corruption_regression: float = Field(
@@ -96,6 +96,18 @@ class ReleaseThresholds(Section):
         le=100,
         description="points of accuracy on corrupted images that may be lost against the champion "
         "(upper bound)",
+    )
+    min_corruption_accuracy: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="required lower bound of the mean accuracy over corruptions; null: none",
+    )
+    min_worst_corruption: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="required lower bound of the accuracy on the worst corruption; null: none",
     )
     max_inference_time_ms: float = Field(
         100.0,

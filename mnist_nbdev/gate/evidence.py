@@ -9,7 +9,7 @@ __all__ = ['Count', 'PerClass', 'Probability', 'MAX_BATCH_TIMES', 'Milliseconds'
 
 # %% ../../nbs/gate/03_evidence.ipynb #10a5b96f
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..base.statistics import MAX_IMAGES
+from ..data.corruptions import CORRUPTIONS
 from ..data.spec import MAX_CLASSES, MNIST_SPEC
 from .evaluation import top_probabilities
 
@@ -53,6 +54,11 @@ class Pairs(_Data):
         if self.only_champion + self.only_candidate > self.n_images:
             raise ValueError("more images than n_images")
         return self
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        "The three counts, in the order of the fields."
+        return self.only_champion, self.only_candidate, self.n_images
 
 
 PerClass = Field(min_length=2, max_length=MAX_CLASSES)  # class name -> counts
@@ -113,11 +119,30 @@ class CalibrationSample(_Data):
 
 
 class CorruptionSample(_Data):
-    "How many corruptions of each image the new model and the champion classify correctly."
+    "Correct predictions on corrupted images: how many of each image, and of each corruption."
 
-    n_corruptions: int = Field(ge=1)
-    candidate: tuple[Count, ...] = Field(min_length=1)  # (M,)
+    candidate: tuple[Count, ...] = Field(min_length=1)  # (M,), of the new model
     champion: tuple[Count, ...] | None = None  # (M,), of the same images; None: no champion
+    by_kind: dict[str, Count] = Field(min_length=1)  # corruption -> of the new model, at most M
+
+    @property
+    def n_corruptions(self) -> int:
+        "Number of corruptions, the same for each image."
+        return len(self.by_kind)
+
+    @property
+    def accuracy(self) -> float:
+        "Mean accuracy over the corruptions, a fraction."
+        return sum(self.candidate) / (len(self.candidate) * self.n_corruptions)
+
+    @property
+    def kinds(self) -> dict[str, Counts]:
+        "The counts of each corruption, the worst first."
+        ordered = sorted(self.by_kind.items(), key=lambda item: item[1])
+        return {
+            name: Counts(n_correct=n_correct, n_images=len(self.candidate))
+            for name, n_correct in ordered
+        }
 
     @model_validator(mode="after")
     def _possible(self) -> "CorruptionSample":
@@ -126,6 +151,10 @@ class CorruptionSample(_Data):
             raise ValueError("the champion was evaluated on other images")
         if max(*champion, *self.candidate) > self.n_corruptions:
             raise ValueError("more correct predictions than corruptions")
+        if max(self.by_kind.values()) > len(self.candidate):
+            raise ValueError("more correct predictions than images")
+        if sum(self.by_kind.values()) != sum(self.candidate):
+            raise ValueError("the counts by image and by corruption differ")
         return self
 
 # %% ../../nbs/gate/03_evidence.ipynb #974bc2bb
@@ -145,16 +174,18 @@ def corruption_sample(
     labels: NDArray[Any],  # (M,), the true classes
     candidate: NDArray[Any],  # (10, M), one row per corruption: predictions of the new model
     champion: NDArray[Any] | None = None,  # (10, M), those of the released one
+    names: Collection[str] = tuple(CORRUPTIONS),  # of the corruptions, a name a row
 ) -> CorruptionSample:
-    "Count the correct predictions for each image."
+    "Count the correct predictions for each image and for each corruption."
 
     def count(predictions: NDArray[Any]) -> tuple[int, ...]:
         return tuple((predictions == labels).sum(axis=0).tolist())
 
+    per_kind = (candidate == labels).sum(axis=1).tolist()
     return CorruptionSample(
-        n_corruptions=len(candidate),
         candidate=count(candidate),
         champion=None if champion is None else count(champion),
+        by_kind=dict(zip(names, per_kind, strict=True)),
     )
 
 # %% ../../nbs/gate/03_evidence.ipynb #75f8b410
@@ -178,6 +209,16 @@ class DataFacts(_Data):
     verified: bool  # by the SHA-256 of its files
     n_test_images: Count
     n_models: Count | None = None  # that were evaluated on them so far; None: not on record
+
+    @property
+    def models_evaluated(self) -> str:
+        "How many models were evaluated on the test images, as a sentence."
+        if not self.n_models:
+            return "How many models were evaluated on them before is not on record."
+        if self.n_models == 1:
+            return "It is the first model evaluated on them here."
+        counted = f"{self.n_models:,} different models, including this one"
+        return f"{counted}, were evaluated on them here."
 
 
 class Evidence(_Data):
@@ -215,6 +256,25 @@ class Evidence(_Data):
         times = sorted(self.batch_times_ms or ())
         return times[math.ceil(0.95 * len(times)) - 1] if times else None
 
+    @property
+    def contradiction(self) -> str:
+        "What the counts disagree on, in words; empty if they agree."
+        classes, champion, data = self.classes, self.champion, self.data
+        total = self.accuracy
+        if total and data and total.n_images != data.n_test_images:
+            counted, n_test = f"{total.n_images:,} images", f"{data.n_test_images:,}"
+            return f"the counts by {self.noun} add up to {counted}, the data to {n_test}"
+        pairs = champion.classes if champion and champion != "none" else None
+        named = {frozenset(names) for names in (classes, pairs, data and data.class_names) if names}
+        if len(named) > 1:
+            return "the counts are not of the same classes"
+        for label, counts in (classes or {}).items():
+            n_compared = pairs[label].n_images if pairs else counts.n_images
+            if counts.n_images != n_compared:
+                images = f"{counts.n_images:,} images, but {n_compared:,} for the champion"
+                return f"{self.noun} {label} has {images}"
+        return ""
+
 # %% ../../nbs/gate/03_evidence.ipynb #c364f958
 def good_evidence(
     **changes: Any,  # parts of the evidence, by name
@@ -229,7 +289,11 @@ def good_evidence(
             "run": "20260101-mnist",
             "classes": {name: {**pairs, "n_images": 1000} for name in MNIST_SPEC.class_names},
         },
-        "corruptions": {"n_corruptions": 10, "candidate": (9,) * 2000, "champion": (9,) * 2000},
+        "corruptions": {
+            "candidate": (9,) * 2000,
+            "champion": (9,) * 2000,
+            "by_kind": dict.fromkeys(CORRUPTIONS, 1800),
+        },
         "batch_times_ms": (20.0,) * 100,
         "model_size_bytes": 1_690_000,
         "data": {"source": "mnist", "verified": True, "n_test_images": 10_000, "n_models": 1},

@@ -9,7 +9,7 @@ __all__ = ['Outcome', 'MIN_SLICE_IMAGES', 'CHECKS', 'Check', 'Decision', 'check_
 
 # %% ../../nbs/gate/05_release.ipynb #aedbc226
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from mnist_nbdev.base.statistics import (
 )
 from ..data.sources import SOURCES
 from .evaluation import calibration_bounds, expected_calibration_error
-from .evidence import CalibrationSample, Counts, DataFacts, Evidence, Pairs
+from .evidence import CalibrationSample, CorruptionSample, Counts, Evidence, Pairs
 from mnist_nbdev.gate.wording import (
     escape_markdown,
     format_difference,
@@ -288,45 +288,70 @@ def _compare_pairs(
     worse = [
         f"{label} ({pairs.only_champion:,} to {pairs.only_candidate:,} of {pairs.n_images:,})"
         for label, pairs in classes.items()
-        if pairs.n_images and 100 * _loss_bounds(pairs, per_class)[0] > most
+        if pairs.n_images and 100 * regression_bounds(*pairs.counts, per_class)[0] > most
     ]
     if worse:
         outcome = "failed"
         tail = f"; on {noun} {', '.join(worse)} the loss significantly exceeds {most:g} points"
     return Check("champion", upper, margin, outcome, f"{why}{tail}.")
 
-
-def _loss_bounds(pairs: Pairs, confidence: float) -> tuple[float, float]:
-    return regression_bounds(pairs.only_champion, pairs.only_candidate, pairs.n_images, confidence)
-
 # %% ../../nbs/gate/05_release.ipynb #2986d6fa
 def check_corruptions(
     evidence: Evidence,  # its corruptions and champion
-    thresholds: ReleaseThresholds,  # max_corruption_regression (percentage points), confidence
+    thresholds: ReleaseThresholds,  # max_corruption_regression (points), two minima, confidence
 ) -> Check:
-    "Check that the accuracy lost on corrupted images is within the margin."
-    name, margin, sample = "corruptions", thresholds.max_corruption_regression, evidence.corruptions
+    "Check the accuracy lost on corrupted images, and the two minima if they are set."
+    sample, margin = evidence.corruptions, thresholds.max_corruption_regression
     if sample is None:
-        return _missing(name, margin, "accuracy on corrupted images")
-    accuracy = np.array(sample.candidate) / sample.n_corruptions
-    why = f"On {len(accuracy):,} test images, each corrupted in ten ways, the accuracy is "
-    why += f"{accuracy.mean():.1%}"
-    if evidence.champion == "none":
-        return Check(name, 0.0, margin, "passed", f"{why}; no model is released yet.")
+        return _missing("corruptions", margin, "accuracy on corrupted images")
+    parts = [_corruption_loss(sample, evidence.champion == "none", thresholds)]
+    if (mean := thresholds.min_corruption_accuracy) is not None:
+        parts.append(_corruption_mean(sample, mean, thresholds.confidence))
+    if (worst := thresholds.min_worst_corruption) is not None:
+        kinds = {quote_name(kind): counts for kind, counts in sample.kinds.items()}
+        parts.append(_check_groups("corruptions", "corruption", kinds, worst, thresholds))
+    severity = ("passed", "insufficient", "failed")
+    decisive = max(parts, key=lambda part: severity.index(part.outcome))  # the first of them
+    return replace(decisive, why=" ".join(part.why for part in parts))
+
+
+def _corruption_loss(sample: CorruptionSample, first: bool, thresholds: ReleaseThresholds) -> Check:
+    margin, (kind, worst) = thresholds.max_corruption_regression, next(iter(sample.kinds.items()))
+    why = f"On {worst.n_images:,} test images, each corrupted in ten ways, the accuracy is "
+    why += f"{sample.accuracy:.1%} on average and {worst.n_correct / worst.n_images:.1%} on the "
+    why += f"worst corruption, {quote_name(kind)}"
+    if first:
+        return Check("corruptions", 0.0, margin, "passed", f"{why}; no model is released yet.")
     if sample.champion is None:
-        why += ", but the champion's accuracy on them is missing."
-        return Check(name, None, margin, "insufficient", why)
-    lost = np.array(sample.champion) / sample.n_corruptions - accuracy
+        why += "; but the champion's accuracy on them is missing."
+        return Check("corruptions", None, margin, "insufficient", why)
+    n_kinds = sample.n_corruptions
+    lost = np.array(sample.champion) / n_kinds - np.array(sample.candidate) / n_kinds
     lower, upper = (100 * bound for bound in mean_bounds(lost, thresholds.confidence))
     outcome, tail = _against(lower, upper, margin)
     mean = 100 * float(lost.mean())
     difference = format_difference(mean, mean, margin)
     bounds = format_difference(lower, upper, margin)
-    why += f", {difference} {'as' if difference == 'the same' else 'than'} the champion's"
+    than = "as" if difference == "the same" else "than"
+    why += f"; the mean is {difference} {than} the champion's"
     if bounds != "the same":
         why += f" (with {100 * thresholds.confidence:.4g}% confidence {bounds})"
     why += f", and at most {margin:g} points may be lost{tail}."
-    return Check(name, upper, margin, outcome, why)
+    return Check("corruptions", upper, margin, outcome, why)
+
+
+def _corruption_mean(sample: CorruptionSample, required: float, confidence: float) -> Check:
+    n_images = len(sample.candidate)
+    if n_images < MIN_SLICE_IMAGES:
+        problem = f"mean over the corruptions: it has {n_images:,} test images"
+        return _missing("corruptions", required, problem)
+    bounds = mean_bounds(sample.candidate, confidence)
+    lower, upper = (bound / sample.n_corruptions for bound in bounds)
+    outcome, tail = _against(-upper, -lower, -required)
+    low, high = format_percent(lower, required), format_percent(upper, required, up=True)
+    why = f"The mean over the corruptions is, with {100 * confidence:.4g}% confidence, "
+    why += f"{format_interval(low, high)}, and {format_percent(required, required)} is required"
+    return Check("corruptions", lower, required, outcome, f"{why}{tail}.")
 
 # %% ../../nbs/gate/05_release.ipynb #ea4eff95
 def check_data(
@@ -356,16 +381,8 @@ def check_data(
             outcome, why = "passed", f"{why}."
         else:
             why = f"{why}, which has {n_test:,}."
-        why += _models_evaluated(facts)
+        why += f" {facts.models_evaluated}"
     return Check("data", value, required, outcome, why)
-
-
-def _models_evaluated(facts: DataFacts) -> str:
-    if not facts.n_models:
-        return " How many models were evaluated on them before is not on record."
-    if facts.n_models == 1:
-        return " It is the first model evaluated on them here."
-    return f" {facts.n_models:,} different models, including this one, were evaluated on them here."
 
 # %% ../../nbs/gate/05_release.ipynb #2cb7fab3
 def check_evidence(
@@ -382,30 +399,12 @@ def check_evidence(
     if bad:
         named = ", ".join(bad[:3]) + (f" and {len(bad) - 3:,} more" if len(bad) > 3 else "")
         why = f"Missing or changed, of {len(files):,} files: {named}."
-    elif contradiction := _contradiction(evidence):
+    elif contradiction := evidence.contradiction:
         why = f"The figures contradict each other: {contradiction}."
     else:
         why = f"All {len(files):,} files are unchanged, and the counts agree with each other."
         return Check("evidence", value, required, "passed", why)
     return Check("evidence", value, required, "failed", why)
-
-
-def _contradiction(evidence: Evidence) -> str:  # empty if there is none
-    classes, champion, data = evidence.classes, evidence.champion, evidence.data
-    total = evidence.accuracy
-    if total and data and total.n_images != data.n_test_images:
-        noun = plural(evidence.noun)
-        return f"the {noun} add up to {total.n_images:,} images, the data to {data.n_test_images:,}"
-    pairs = champion.classes if champion and champion != "none" else None
-    named = {frozenset(names) for names in (classes, pairs, data and data.class_names) if names}
-    if len(named) > 1:
-        return "the counts are not of the same classes"
-    for label, counts in (classes or {}).items():
-        n_compared = pairs[label].n_images if pairs else counts.n_images
-        if counts.n_images != n_compared:
-            images = f"{counts.n_images:,} images, but {n_compared:,} for the champion"
-            return f"{evidence.noun} {label} has {images}"
-    return ""
 
 # %% ../../nbs/gate/05_release.ipynb #666393c8
 CHECKS: tuple[Callable[[Evidence, ReleaseThresholds], Check], ...] = (

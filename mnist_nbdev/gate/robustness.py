@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_CORRUPTED_IMAGES', 'ROBUSTNESS_TYPES', 'slice_counts', 'plot_slices', 'evaluate_robustness', 'predict_corrupted',
-           'robustness_figures', 'require_same_images']
+           'robustness_figures', 'require_same_images', 'corruptions_summary']
 
 # %% ../../nbs/gate/02_robustness.ipynb #a161b0d8
 from collections.abc import Callable, Mapping
@@ -130,3 +130,16 @@ def require_same_images(
             f"The predictions for corrupted images do not belong to {n_images:,} test images. "
             "They are damaged or from another run: evaluate again."
         )
+
+# %% ../../nbs/gate/02_robustness.ipynb #c5a0c4c0
+def corruptions_summary(
+    corruptions: Mapping[str, Any],  # of `robustness_figures`
+) -> str:  # one sentence
+    "State the mean accuracy over the corruptions, and the worst of them by name."
+    by_kind = corruptions["by_kind"]
+    worst = min(by_kind, key=by_kind.__getitem__)
+    return (
+        f"On {corruptions['n_images']:,} test images, each with {len(by_kind)} corruptions, the "
+        f"accuracy is {corruptions['accuracy']:.2%} on average, and {by_kind[worst]:.2%} on the "
+        f"worst corruption, {worst}."
+    )

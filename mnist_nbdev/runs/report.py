@@ -169,14 +169,18 @@ def report_figures(
         interval = f"{100 * confidence:.4g}% interval {bounds}"
         figures.append((f"{metrics['accuracy']:.2%}", "test accuracy", interval))
     # As the check states it; the summary's interpolates between two of the times.
-    limit = run.settings.release_thresholds.max_inference_time_ms
+    limit, worst = run.settings.release_thresholds.max_inference_time_ms, ""
     p95 = evidence.batch_p95_ms
     metrics["batch_p95_ms"] = p95 and format_value(p95, limit)
+    if evidence.corruptions:
+        worst, counts = next(iter(evidence.corruptions.kinds.items()))
+        metrics["worst_corruption"] = counts.n_correct / counts.n_images
     n_models = run.read_json("release/looks.json").get("models")
     evaluated = f"models evaluated on them: {n_models}" if n_models else ""
     for name, form, label, note in (
         ("n_test_images", "{:,}", "test images", evaluated),
         ("worst_class_recall", "{:.2%}", "worst-class recall", ""),
+        ("worst_corruption", "{:.2%}", "worst corruption", worst),
         ("batch_p95_ms", "{} ms", "batch latency, p95", "on the machine below"),
         ("model_size_mb", "{:.2f} MB", "model.onnx", ""),
     ):
