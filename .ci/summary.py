@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnist_nbdev.gate.release import Check, Decision, decision_table
+from mnist_nbdev.gate.checks import Check
+from mnist_nbdev.gate.release import Decision, decision_table
 from mnist_nbdev.runs.run import Run
 
 

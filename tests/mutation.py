@@ -14,7 +14,7 @@ from typing import Any
 
 MODULES = (
     *("base/files", "base/settings", "base/loading", "base/logs", "gate/evaluation"),
-    *("gate/diagnostics", "gate/wording", "gate/release"),
+    *("gate/diagnostics", "gate/wording", "gate/checks", "gate/release"),
     *("runs/environment", "runs/run", "runs/ledger"),
 )
 REQUIRED = 0.85

@@ -9,6 +9,7 @@ from mnist_nbdev.base.settings import Settings
 from mnist_nbdev.data.corruptions import CORRUPTIONS, slice_names
 from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate import release
+from mnist_nbdev.gate.checks import CHECKS
 from mnist_nbdev.gate.evidence import (
     Evidence,
     calibration_sample,
@@ -16,7 +17,7 @@ from mnist_nbdev.gate.evidence import (
     count_classes,
     count_pairs,
 )
-from mnist_nbdev.gate.release import CHECKS, decide
+from mnist_nbdev.gate.release import decide
 from mnist_nbdev.gate.robustness import robustness_figures
 
 SETTINGS = Settings()

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_nbdev.base.settings import ReleaseThresholds
+from mnist_nbdev.gate.checks import check_accuracy, check_class_recall
 from mnist_nbdev.gate.evidence import Counts, good_evidence
 from mnist_nbdev.gate.plan import plan_notes, plan_test_set
-from mnist_nbdev.gate.release import check_accuracy, check_class_recall
 
 pytestmark = pytest.mark.unit
 

@@ -12,9 +12,7 @@ from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, mean_bounds, shared_confidence
 from mnist_nbdev.data.corruptions import CORRUPTIONS
 from mnist_nbdev.data.spec import MNIST_SPEC
-from mnist_nbdev.gate.evaluation import calibration_bounds
-from mnist_nbdev.gate.evidence import Champion, Evidence, good_evidence
-from mnist_nbdev.gate.release import (
+from mnist_nbdev.gate.checks import (
     CHECKS,
     MIN_SLICE_IMAGES,
     check_accuracy,
@@ -27,10 +25,10 @@ from mnist_nbdev.gate.release import (
     check_inference_time,
     check_model_size,
     check_slices,
-    decide,
-    decision_json,
-    decision_table,
 )
+from mnist_nbdev.gate.evaluation import calibration_bounds
+from mnist_nbdev.gate.evidence import Champion, Evidence, good_evidence
+from mnist_nbdev.gate.release import decide, decision_json, decision_table
 
 pytestmark = pytest.mark.unit
 

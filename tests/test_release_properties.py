@@ -11,8 +11,9 @@ from scipy.stats import binom
 from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, images_needed
 from mnist_nbdev.data.spec import MNIST_SPEC
+from mnist_nbdev.gate.checks import CHECKS
 from mnist_nbdev.gate.evidence import Evidence, good_evidence
-from mnist_nbdev.gate.release import CHECKS, decide, decision_json, decision_table
+from mnist_nbdev.gate.release import decide, decision_json, decision_table
 
 pytestmark = pytest.mark.unit
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_nbdev.gate.release import check_inference_time
+from mnist_nbdev.gate.checks import check_inference_time
 from mnist_nbdev.runs.collector import collect_evidence, example_run
 from mnist_nbdev.runs.report import report_figures
 

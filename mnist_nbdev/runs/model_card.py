@@ -17,7 +17,7 @@ from ..base.statistics import clopper_pearson_bounds
 from ..data.sources import SOURCES
 from ..gate.evaluation import load_predictions
 from ..gate.evidence import Counts, Evidence
-from ..gate.release import calibration_interval
+from ..gate.checks import calibration_interval
 from .run import Run
 
 # %% ../../nbs/runs/06_model_card.ipynb #61944c6e

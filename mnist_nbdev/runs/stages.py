@@ -14,6 +14,7 @@ from typing import Any
 from ..base.files import read_json, sha256_bytes
 from ..base.loading import package_folder
 from ..base.settings import TRAINING_SETTINGS, Settings, select_settings
+from ..data.pins import lock_sha256
 from ..data.sources import source_hashes
 from .environment import code_hash, package_versions
 
@@ -119,7 +120,7 @@ def stage_key(
         source = source_hashes(settings.data)
         if source is None:
             return None
-        inputs |= source
+        inputs |= source | lock_sha256(settings.data)
     return {
         "settings": select_settings(settings, stage.settings),
         "inputs": inputs,
