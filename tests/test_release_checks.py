@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from mnist_nbdev.base.settings import ReleaseThresholds
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, mean_bounds, shared_confidence
@@ -33,6 +34,17 @@ from mnist_nbdev.gate.release import decide, decision_json, decision_table
 pytestmark = pytest.mark.unit
 
 THRESHOLDS = ReleaseThresholds()
+
+
+def test_an_impossible_size_of_a_model_is_no_evidence():
+    with pytest.raises(ValidationError, match="model_size_bytes"):
+        Evidence(model_size_bytes=10**400)
+
+
+def test_a_champion_of_other_data_is_not_compared_and_the_words_say_so():
+    check = check_champion(good_evidence(champion=Champion(run="a", other_data=True)), THRESHOLDS)
+    assert check.outcome == "insufficient"
+    assert "other classes" in check.why
 
 
 def figures(check):

@@ -126,6 +126,8 @@ def closing_words(
             lines += [f"Champion: {released.run}", "Next: mnist-nbdev predict IMAGE"]
     elif (source := SOURCES[summary["data"]["source"]]).spec is None:
         lines.append(f"Next: mnist-nbdev predict IMAGE --model {run.name}")
+        if not summary["data"]["verified"]:
+            lines.append("or, to have a model approved: mnist-nbdev data pin, and a run after it")
     elif not source.releasable:
         lines.append("Next: mnist-nbdev data fetch, then run again on the full MNIST")
     else:

@@ -106,7 +106,7 @@ class DataSource:
     n_training: int | None = None  # images to split; None: however many there are
     n_test: int | None = None  # images of the source's own test set
     n_held_out: tuple[int, int] | None = None  # validation and test images to draw from n_training
-    releasable: bool = False  # whether a model evaluated on it may be released
+    releasable: bool = False  # whether a model evaluated on it, verified, may be released
     mislabelled: tuple[int, ...] = ()  # test images whose label most people dispute
 
     def missing(self, settings: DataSettings) -> list[str]:
@@ -171,6 +171,7 @@ def _own_source(**values: Any) -> DataSource:
         files=lambda settings: [own_path(settings).name],
         folder=lambda settings: own_path(settings).parent,
         fetch=refuse,
+        releasable=True,  # once they are pinned
         **values,
     )
 
@@ -192,7 +193,7 @@ SOURCES = {
     "idx": replace(
         _own_source(
             title="four IDX files of your own",
-            about="Four IDX files; their SHA-256 are on record, and nobody vouches for them.",
+            about="Four IDX files; their SHA-256 are on record.",
             read=read_idx_folder,
         ),
         files=lambda settings: idx_files(own_path(settings)),
@@ -200,19 +201,19 @@ SOURCES = {
     ),
     "npz": _own_source(
         title="arrays of your own",
-        about="Arrays in an npz file; its SHA-256 is on record, and nobody vouches for it.",
+        about="Arrays in an npz file; its SHA-256 is on record.",
         read=read_npz,
     ),
     "folder": _own_source(
         title="a folder of your own images",
         about="Image files in class folders; the SHA-256 of each is in the run's `data` folder, in "
-        "the listings below, and nobody vouches for them.",
+        "the listings below.",
         list_images=list_folder,
     ),
     "csv": _own_source(
         title="a table of your own images",
         about="Image files of a table; the SHA-256 of each is in the run's `data` folder, in the "
-        "listings below, and nobody vouches for them.",
+        "listings below.",
         list_images=list_table,
     ),
 }

@@ -116,14 +116,16 @@ def summarise(
     status: str | None = None,  # "failed" or "interrupted"; None: as its files say
 ) -> dict[str, Any]:  # the content of summary.json
     "Write a run's summary from its files."
-    facts = run.record("data/dataset.json") if run.has("data/dataset.json") else {}
+    has_data = run.has("data/dataset.json")
+    facts = run.record("data/dataset.json") if has_data else {}
+    verified = run.data_verified if has_data else None
     summary = {
         "run_id": run.name,
         "run_dir": os.path.relpath(run.folder, project_root()),
         "mode": run.request["mode"],
         "experiment_name": run.settings.experiment_name,
         "status": status or run.read_json("decision.json").get("status", "trained"),
-        "data": {name: facts.get(name) for name in ("source", "verified", "files")},
+        "data": {name: facts.get(name) for name in ("source", "files")} | {"verified": verified},
         "metrics": main_metrics(run),
         "seconds": run.read_json("timing.json").get("stages", {}),
     }

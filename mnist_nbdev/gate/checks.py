@@ -258,6 +258,11 @@ def check_champion(
     if champion == "none":
         why = "No model is released yet: there is nothing to compare with."
         return Check("champion", 0.0, margin, "passed", why)
+    if champion and champion.other_data:
+        why = f"The champion {quote_name(champion.run)} has other classes, or images of another "
+        why += "size: they cannot be compared. Keep these data in a folder of their own: "
+        why += "paths.artifacts."
+        return Check("champion", None, margin, "insufficient", why)
     classes = champion.classes if champion else None
     if not champion or not classes or not any(pairs.n_images for pairs in classes.values()):
         return _missing("champion", margin, "comparison with the released model")
@@ -356,9 +361,11 @@ def check_data(
     evidence: Evidence,  # its data
     thresholds: ReleaseThresholds,  # none of them can allow other data
 ) -> Check:
-    "Check that the model was evaluated on the full, verified test set."
+    "Check that the model was evaluated on a full, verified test set."
     facts = evidence.data
     source = SOURCES.get(facts.source) if facts else None
+    if facts and source and source.spec is None:
+        return _check_own_data(facts, source.title)
     n_test = source.n_test if source and source.releasable else SOURCES["mnist"].n_test
     required = f"mnist, verified, {n_test:,} test images"
     if not facts or not source:
@@ -366,8 +373,6 @@ def check_data(
         return _missing("data", required, f"facts about the data{problem}")
     value: str | None = None
     outcome: Outcome = "failed"
-    if source.spec is None:
-        return _check_own_data(facts, source.title)
     if not source.releasable:
         value = facts.source
         why = f"The run used {source.title}: a release needs the full, verified MNIST."

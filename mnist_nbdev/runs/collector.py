@@ -114,7 +114,7 @@ def _data_facts(stored: _Stored) -> dict[str, Any]:
     with suppress(PipelineError):
         n_models = stored.release.record("release/looks.json")["models"]
     counted = {"n_test_images": _entry(facts, "counts", "test"), "n_models": n_models}
-    origin = {"source": facts.get("source"), "verified": facts.get("verified")}
+    origin = {"source": facts.get("source"), "verified": stored.run.data_verified}
     spec = stored.run.spec
     return {"data": {**origin, "class_names": spec.class_names, "noun": spec.noun, **counted}}
 
@@ -158,7 +158,8 @@ def _champion(stored: _Stored) -> dict[str, Any]:
     if record["run"] is None:
         return {"champion": "none"}
     if not record["same_images"]:
-        return {"champion": {"run": record["run"]}}
+        other_data = record.get("other_data", False)
+        return {"champion": {"run": record["run"], "other_data": other_data}}
     (labels, probabilities), arrays = stored.predictions, stored.robustness
     champion = read_arrays(stored.release.path("release/champion.npz"), CHAMPION_TYPES)
     plain, corrupted = champion["answers"], champion["spoiled"]

@@ -107,6 +107,13 @@ class Run:
         return stored_spec(self.record("data/dataset.json"))
 
     @property
+    def data_verified(self) -> object:  # anything but True and False is damaged
+        "Whether the hashes of the run's images were known in advance, or pinned."
+        if self.has("data/pin.json"):
+            return self.record("data/pin.json").get("pinned")
+        return self.record("data/dataset.json").get("verified")
+
+    @property
     def stages(self) -> list[str]:
         "The names of the stages, in order, as fixed when the run began."
         names = self.request.get("stages") or MODES[self.request["mode"]]  # not in the first runs
