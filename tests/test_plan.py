@@ -7,7 +7,7 @@ from commands import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_nbdev.base.settings import ReleaseThresholds
+from mnist_nbdev.base.settings import ReleaseThresholds, Settings
 from mnist_nbdev.gate.checks import check_accuracy, check_class_recall
 from mnist_nbdev.gate.evidence import Counts, good_evidence
 from mnist_nbdev.gate.plan import plan_notes, plan_test_set
@@ -59,10 +59,10 @@ def test_so_many_more_images_show_what_is_required(n_images, accuracy):
 
 @pytest.mark.parametrize("n_images", [4, 7])
 def test_one_image_a_class_shows_nothing_and_is_called_few(n_images):
-    plan = plan_test_set(4, n_images, 0.95, ReleaseThresholds())
+    plan = plan_test_set(4, n_images, 0.95, Settings().release_thresholds)
     assert (plan[1].n_images, plan[1].n_correct, plan[1].lower) == (1, 0, 0)
     assert any(note.startswith("Few images a class") for note in plan_notes(plan, 0.95))
-    many = plan_test_set(4, 400, 0.95, ReleaseThresholds())
+    many = plan_test_set(4, 400, 0.95, Settings().release_thresholds)
     assert not any(note.startswith("Few images a class") for note in plan_notes(many, 0.95))
 
 

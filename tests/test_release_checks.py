@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from mnist_nbdev.base.settings import ReleaseThresholds
+from mnist_nbdev.base.settings import ReleaseThresholds, Settings
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, mean_bounds, shared_confidence
 from mnist_nbdev.data.corruptions import CORRUPTIONS
 from mnist_nbdev.data.spec import MNIST_SPEC
@@ -33,12 +33,19 @@ from mnist_nbdev.gate.release import decide, decision_json, decision_table
 
 pytestmark = pytest.mark.unit
 
-THRESHOLDS = ReleaseThresholds()
+THRESHOLDS = Settings().release_thresholds
 
 
 def test_an_impossible_size_of_a_model_is_no_evidence():
     with pytest.raises(ValidationError, match="model_size_bytes"):
         Evidence(model_size_bytes=10**400)
+
+
+@pytest.mark.parametrize("check", [check_accuracy, check_class_recall, check_slices])
+def test_what_nobody_asked_for_is_not_shown(check):
+    unasked = check(good_evidence(), ReleaseThresholds())
+    assert (unasked.outcome, unasked.threshold) == ("insufficient", "none")
+    assert "was asked for: set release_thresholds.min_" in unasked.why
 
 
 def test_a_champion_of_other_data_is_not_compared_and_the_words_say_so():
@@ -58,7 +65,8 @@ def figures(check):
 def accuracy(n_correct, n_images, **thresholds):
     others = {label: {"n_correct": 0, "n_images": 0} for label in MNIST_SPEC.class_names[1:]}
     classes = {"0": {"n_correct": n_correct, "n_images": n_images}, **others}
-    return check_accuracy(good_evidence(classes=classes), ReleaseThresholds(**thresholds))
+    required = ReleaseThresholds(**{"min_accuracy": 0.99} | thresholds)
+    return check_accuracy(good_evidence(classes=classes), required)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
-from mnist_nbdev.base.settings import ReleaseThresholds
+from mnist_nbdev.base.settings import ReleaseThresholds, Settings
 from mnist_nbdev.base.statistics import clopper_pearson_bounds, images_needed
 from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.gate.checks import CHECKS
@@ -17,7 +17,7 @@ from mnist_nbdev.gate.release import decide, decision_json, decision_table
 
 pytestmark = pytest.mark.unit
 
-THRESHOLDS = ReleaseThresholds()
+THRESHOLDS = Settings().release_thresholds
 PARTS = list(Evidence.model_fields)
 
 scalars = (

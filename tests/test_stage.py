@@ -9,6 +9,7 @@ from commands import close_logs
 from mnist_nbdev.base.arrays import read_arrays
 from mnist_nbdev.base.files import PipelineError, UsageError, sha256_file, write_json, write_text
 from mnist_nbdev.base.loading import resolve_settings
+from mnist_nbdev.data.spec import MNIST_SPEC
 from mnist_nbdev.execution import stage
 from mnist_nbdev.execution.stage import (
     compare_with_champion,
@@ -143,6 +144,8 @@ def test_another_champion_predicts_the_run_s_own_images(released, monkeypatch):
     loaded = []
 
     class Classifier:
+        spec = MNIST_SPEC
+
         def __init__(self, path, threads, device, sha256):
             loaded.append((path, sha256))
 

@@ -21,7 +21,7 @@ DEFAULT_SETTINGS = """
 from mnist_nbdev.base.loading import settings_yaml
 from mnist_nbdev.base.settings import Settings
 
-print(settings_yaml(Settings(), comments=True), end="")
+print(settings_yaml(Settings.model_construct(), comments=True), end="")
 """
 SETTINGS_NOTE = (
     "# Every setting with its default. Copy the lines you want to change into a file of your own.\n"

@@ -23,7 +23,12 @@ import yaml
 from pydantic import ValidationError
 
 from .files import UsageError
-from .settings import Settings, flatten_settings, setting_fields
+from mnist_nbdev.base.settings import (
+    MNIST_THRESHOLDS,
+    Settings,
+    flatten_settings,
+    setting_fields,
+)
 
 # %% ../../nbs/base/05_loading.ipynb #41bb55b8
 def project_root() -> Path:
@@ -278,10 +283,13 @@ def resolve_settings(
         layers |= read_settings_file(config_file)
     layers |= read_environment(os.environ if environment is None else environment)
     layers |= read_flags(flags)
-    return ResolvedSettings(
-        validate_settings(layers),
-        {key: layers[key].origin if key in layers else "default" for key in setting_fields()},
-    )
+    settings = validate_settings(layers)
+    origins = {key: layers[key].origin if key in layers else "default" for key in setting_fields()}
+    for name in MNIST_THRESHOLDS if settings.data.is_mnist else ():
+        key = f"release_thresholds.{name}"
+        if key not in layers or layers[key].value is None:
+            origins[key] = "MNIST's"
+    return ResolvedSettings(settings, origins)
 
 # %% ../../nbs/base/05_loading.ipynb #7f9c4453
 def validate_settings(
@@ -289,7 +297,7 @@ def validate_settings(
     base: Settings | None = None,  # settings that they override; the defaults by default
 ) -> Settings:
     "Build settings from single values. Raises `UsageError` listing all errors."
-    nested: dict[str, Any] = (base or Settings()).model_dump()
+    nested: dict[str, Any] = (base or Settings.model_construct()).model_dump()
     for key, item in layers.items():
         section, _, field = _require_key(key, item.origin).rpartition(".")
         (nested[section] if section else nested)[field] = item.value

@@ -81,6 +81,11 @@ class DataSettings(Section):
         2, ge=0, le=10, description="further download attempts per mirror"
     )
 
+    @property
+    def is_mnist(self) -> bool:
+        "Whether these are images of MNIST, or of a source in its form."
+        return self.path is None and ":" not in self.source
+
     @field_validator("mirrors")
     @classmethod
     def _are_urls(cls, mirrors: list[str]) -> list[str]:

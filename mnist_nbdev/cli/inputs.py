@@ -166,7 +166,10 @@ def gate_plan(
     print(line.format("", "images", "correct", "at least", "required", "more images"))
     for row in plan:
         counts = f"{row.n_images:,}", f"{row.n_correct:,}"
-        bounds = (format_percent(bound, row.required) for bound in (row.lower, row.required))
+        required = row.lower if row.required is None else row.required
+        bounds = [format_percent(bound, required) for bound in (row.lower, required)]
         more = "never" if row.n_more is None else f"{row.n_more:,}"
+        if row.required is None:
+            bounds[1] = more = "-"
         print(line.format(row.name, *counts, *bounds, more))
     print(*plan_notes(plan, at), sep="\n")

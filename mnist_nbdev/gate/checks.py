@@ -61,6 +61,11 @@ class Check:
 def _missing(name: str, threshold: float | str, what: str) -> Check:
     return Check(name, None, threshold, "insufficient", f"The evidence contains no usable {what}.")
 
+
+def _unasked(name: str, what: str, setting: str) -> Check:
+    why = f"No {what} was asked for: set release_thresholds.{setting}."
+    return Check(name, None, "none", "insufficient", why)
+
 # %% ../../nbs/gate/05_checks.ipynb #bf1074c7
 def check_accuracy(
     evidence: Evidence,  # its classes
@@ -68,6 +73,8 @@ def check_accuracy(
 ) -> Check:
     "Check that the true accuracy reaches the minimum, with the required confidence."
     required, confidence = thresholds.min_accuracy, thresholds.confidence
+    if required is None:
+        return _unasked("accuracy", "accuracy", "min_accuracy")
     counts = evidence.accuracy
     if counts is None or not counts.n_images:
         problem = "accuracy: no test image was scored" if counts else "accuracy"
@@ -87,27 +94,27 @@ def check_accuracy(
         outcome = "failed"
         why += f": with {level} the true accuracy is at most {high}, below the required {minimum}."
     else:
+        remedy = _remedy(accuracy, required, confidence)
         why += f", which at {level} is consistent with a true accuracy of {low} to {high}: too few "
-        why += f"images to tell whether it reaches {minimum}{_remedy(accuracy, thresholds)}."
-    why += _power(n_images, thresholds)
+        why += f"images to tell whether it reaches {minimum}{remedy}."
+    why += _power(n_images, required, confidence)
     return Check("accuracy", lower, required, outcome, why)
 
 # %% ../../nbs/gate/05_checks.ipynb #713cc1f5
-def _power(n_images: int, thresholds: ReleaseThresholds) -> str:
+def _power(n_images: int, required: float, confidence: float) -> str:
     "Name the true accuracy that passes nine times in ten with this many images."
-    required = thresholds.min_accuracy
-    accuracy = approved_accuracy(n_images, required, thresholds.confidence)
+    accuracy = approved_accuracy(n_images, required, confidence)
     if accuracy is None:
         return f" {n_images:,} images are too few for any model to pass."
     shown = format_percent(accuracy, required, up=True)
     return f" With this many images, a true accuracy of {shown} passes nine times in ten."
 
 
-def _remedy(accuracy: float, thresholds: ReleaseThresholds) -> str:
-    n_images = images_needed(accuracy, thresholds.min_accuracy, thresholds.confidence)
+def _remedy(accuracy: float, required: float, confidence: float) -> str:
+    n_images = images_needed(accuracy, required, confidence)
     if n_images is None:
         return ", and at this accuracy no number of images would be enough"
-    outcome = "passes" if accuracy > thresholds.min_accuracy else "fails"
+    outcome = "passes" if accuracy > required else "fails"
     return f"; at this accuracy, about {n_images:,} images would show that it {outcome}"
 
 # %% ../../nbs/gate/05_checks.ipynb #1495e706
@@ -120,6 +127,8 @@ def check_class_recall(
 ) -> Check:
     "Check that every class reaches the minimum recall, with the required joint confidence."
     name, required = "class_recall", thresholds.min_class_recall
+    if required is None:
+        return _unasked(name, "recall", "min_class_recall")
     if evidence.classes is None:
         return _missing(name, required, "recall by class")
     return _check_groups(name, evidence.noun, evidence.classes, required, thresholds)
@@ -131,6 +140,8 @@ def check_slices(
 ) -> Check:
     "Check that every slice reaches the minimum accuracy, with the required joint confidence."
     name, required = "slices", thresholds.min_slice_accuracy
+    if required is None:
+        return _unasked(name, "accuracy on slices", "min_slice_accuracy")
     if not evidence.slices:
         return _missing(name, required, "accuracy by slice")
     slices = {quote_name(label): counts for label, counts in evidence.slices.items()}

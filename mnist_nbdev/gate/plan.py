@@ -30,9 +30,9 @@ class PlannedRequirement:
     n_correct: int  # of them, at the observed accuracy
     confidence: float  # of the bound
     lower: float  # the bound: the true accuracy is at least this
-    required: float  # the threshold that the bound has to reach
+    required: float | None  # the threshold that the bound has to reach; None: none was set
     shown: bool  # whether it does
-    n_more: int | None  # further test images, in all, until it does; None: no number is enough
+    n_more: int | None  # further test images, in all, until it does; None: never
 
 # %% ../../nbs/gate/07_plan.ipynb #c9a690c0
 def plan_test_set(
@@ -62,14 +62,16 @@ def plan_test_set(
 
 
 def _plan(
-    name: str, n_test: int, n_parts: int, accuracy: float, required: float, confidence: float
+    name: str, n_test: int, n_parts: int, accuracy: float, required: float | None, confidence: float
 ) -> PlannedRequirement:
     n_images = n_test // n_parts
     n_correct = _count_correct(accuracy, n_images)
     lower, _ = clopper_pearson_bounds(n_correct, n_images, confidence)
-    shown, n_more = lower >= required, None
+    shown, n_more = required is not None and lower >= required, None
     if shown:
         n_more = 0
+    elif required is None:
+        n_more = None
     elif needed := _enough(n_images, accuracy, required, confidence):
         n_more = n_parts * needed - n_test
     return PlannedRequirement(name, n_images, n_correct, confidence, lower, required, shown, n_more)
@@ -114,7 +116,9 @@ def plan_notes(
             f"{below:.1f} points below the accuracy of {100 * accuracy:.6g}%."
         )
     for row in plan:
-        if row.n_more is None:
+        if row.required is None:
+            notes.append(f"{row.name.capitalize()}: nothing is required (release_thresholds).")
+        elif row.n_more is None:
             required = format_percent(row.required, row.required)
             reason = f"it takes more than {MAX_IMAGES:,} images"
             if accuracy <= row.required:
