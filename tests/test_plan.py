@@ -1,6 +1,7 @@
 """The plan of a test set: the gate's own bounds, for any number of images and classes."""
 
 import json
+import re
 
 import pytest
 from commands import call
@@ -86,3 +87,11 @@ def test_the_thresholds_are_those_of_the_settings(tmp_path):
     assert [row["confidence"] for row in rows] == pytest.approx([0.9, 0.975])
     assert (rows[0]["shown"], rows[0]["n_more"], rows[1]["shown"]) == (True, 0, False)
     assert rows[1]["n_more"] > 0
+
+
+def test_without_a_threshold_the_bounds_are_shown_and_nothing_is_required(tmp_path):
+    own = ("--set", "data.source=npz", "--set", "data.path=a.npz")
+    ended = call(*PLAN, *own, folder=tmp_path)
+    assert ended.code == 0
+    assert re.search(r"overall +1,200 +1,140 +93\.83% +- +-", ended.out)
+    assert "nothing is required" in ended.out

@@ -166,7 +166,7 @@ def gate_plan(
     print(line.format("", "images", "correct", "at least", "required", "more images"))
     for row in plan:
         counts = f"{row.n_images:,}", f"{row.n_correct:,}"
-        required = row.lower if row.required is None else row.required
+        required = 1.0 if row.required is None else row.required
         bounds = [format_percent(bound, required) for bound in (row.lower, required)]
         more = "never" if row.n_more is None else f"{row.n_more:,}"
         if row.required is None:
