@@ -165,3 +165,40 @@ def test_small_digits_in_packed_idx_files_go_the_whole_way(tmp_path):
     assert ended.code == 3, ended.err
     assert Run(tmp_path / "artifacts/runs/a").summary["metrics"]["accuracy"] > 0.6
     assert call("runs", "verify", "a", "--deep", folder=tmp_path).code == 0
+
+
+def test_a_data_set_of_torchvision_goes_the_whole_way(tmp_path):
+    raw = tmp_path / "data/torchvision/FashionMNIST/FashionMNIST/raw"  # as torchvision unpacks it
+    raw.mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    for part, n_images in (("train", 600), ("t10k", 200)):
+        labels = np.arange(n_images) % 10
+        images = draws.integers(0, 60, (n_images, 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label + 4 : 2 * label + 7, 5:25] = 220  # a bar whose height is the class
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    flags = settings(["data.source=torchvision:FashionMNIST", "training.epochs=3"])
+    ended = call("run", *QUICK, "--run-id", "a", *flags, folder=tmp_path)
+    assert ended.code == 3, ended.err
+    run = Run(tmp_path / "artifacts/runs/a")
+    assert run.spec.class_names[-1] == "Ankle boot"
+    why = {check["name"]: check["why"] for check in run.read_json("decision.json")["checks"]}
+    assert why["data"].startswith("The run used FashionMNIST from torchvision: a release needs")
+    assert "digit" not in " ".join(why.values())
+    card = (tmp_path / "artifacts/runs/a/model_card.md").read_text()
+    assert "T-shirt/top, Trouser" in card
+    assert "verified by its SHA-256" not in card
+    for words in (("runs", "verify", "a", "--deep"), ("runs", "replay", "a")):
+        ended = call(*words, folder=tmp_path)
+        assert ended.code == 0, ended.out + ended.err
+    ended = call("run", *QUICK, "--run-id", "b", *flags, folder=tmp_path)
+    assert "reused" in ended.err
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(labels[::-1]))
+    for words in (("runs", "verify", "a", "--deep"), ("run", *QUICK, "--run-id", "c", *flags)):
+        ended = call(*words, folder=tmp_path)
+        assert ended.code == 1
+        assert "t10k-labels-idx1-ubyte has the SHA-256" in ended.err
+    (raw.parents[1] / "fetched.json").unlink()
+    ended = call("runs", "verify", "a", "--deep", folder=tmp_path)
+    assert "data fetch --set data.source=torchvision:FashionMNIST" in ended.err

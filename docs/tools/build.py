@@ -24,7 +24,7 @@ from mnist_nbdev.base.files import read_json
 from mnist_nbdev.base.loading import environment_variables
 from mnist_nbdev.base.settings import Settings, setting_fields
 from mnist_nbdev.cli.cli import app
-from mnist_nbdev.data.sources import SOURCES
+from mnist_nbdev.data.sources import find_source
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ["index.md", "start", "tutorial", "howto", "reference", "explanation", "_static"]
@@ -153,7 +153,7 @@ def write_run(book: Book, run: Path) -> None:
 def describe_run(summary: dict[str, Any]) -> str:
     "Describe a run in one sentence: its id, data, decision and accuracy."
     data, images = summary["data"], summary["metrics"]["n_test_images"]
-    name = SOURCES[data["source"]].title
+    name = find_source(data["source"]).title
     verified = ", verified by SHA-256" if data["verified"] else ""
     return (
         f"The run `{summary['run_id']}`, made on {name}{verified}: **{summary['status']}**, with "

@@ -10,7 +10,7 @@ import json
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from notebook_pages import Book
@@ -194,8 +194,11 @@ def _kind(annotation: Any) -> str:
     if annotation in KINDS:
         return KINDS[annotation]
     parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return ", ".join(part for part in (_kind(parts[0]), _range(parts[1])) if part)
     if get_origin(annotation) is list:
-        return f"list of {_kind(parts[0])}s".replace("texts", "text")
+        inner = get_args(parts[0])[0] if get_origin(parts[0]) is Annotated else parts[0]
+        return f"list of {_kind(inner)}s".replace("texts", "text")
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{part}`" for part in parts)
     return " or ".join("`null`" if part is type(None) else _kind(part) for part in parts)

@@ -65,14 +65,21 @@ def data_fetch(
     resolved: ResolvedSettings,
     as_json: JsonOption = False,
 ) -> None:
-    "Download the full MNIST into data.root and verify its files."
+    "Download the full MNIST, or a data set of torchvision, into data.root and verify its files."
     from mnist_nbdev.data.mnist import fetch_mnist
+    from mnist_nbdev.data.torchvision_sets import fetch_set, is_torchvision
 
+    settings = resolved.settings.data
     start_logging(resolved.settings.logging)
-    folder = fetch_mnist(resolved.settings.data)
+    if is_torchvision(settings.source):
+        folder = fetch_set(settings, settings.source)
+        words = f"{settings.source} is in {folder}; the hashes of its files are noted there."
+    else:
+        folder = fetch_mnist(settings)
+        words = f"The four files of MNIST are in {folder}; their hashes are verified."
     if as_json:
         print_json({"folder": str(folder)})
-    say(f"The four files of MNIST are in {folder}; their hashes are verified.")
+    say(words)
 
 # %% ../../nbs/cli/01_inputs.ipynb #9230f702
 @data_app.command("check")

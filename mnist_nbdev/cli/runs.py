@@ -102,7 +102,7 @@ def closing_words(
     summary: dict[str, Any],  # summary.json of a finished run
 ) -> str:
     "Summarize a finished run for its user, with the next command."
-    from mnist_nbdev.data.sources import SOURCES
+    from mnist_nbdev.data.sources import find_source
     from mnist_nbdev.registry.journal import champion
     from mnist_nbdev.runs.run import Run
 
@@ -124,7 +124,7 @@ def closing_words(
             lines.append(f"Next: mnist-nbdev registry promote {run.name}")
         else:
             lines += [f"Champion: {released.run}", "Next: mnist-nbdev predict IMAGE"]
-    elif (source := SOURCES[summary["data"]["source"]]).spec is None:
+    elif (source := find_source(summary["data"]["source"])).spec is None:
         lines.append(f"Next: mnist-nbdev predict IMAGE --model {run.name}")
         if not summary["data"]["verified"]:
             lines.append("or, to have a model approved: mnist-nbdev data pin, and a run after it")

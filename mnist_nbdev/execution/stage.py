@@ -34,7 +34,7 @@ from mnist_nbdev.base.loading import (
     validate_settings,
 )
 from ..base.logs import RUN_KERNEL_VARIABLE, start_logging
-from ..data.sources import SOURCES, open_dataset, split_digests
+from ..data.sources import find_source, open_dataset, split_digests
 from ..data.spec import label_type
 from .executor import Kernels
 from ..gate.evaluation import load_predictions
@@ -162,9 +162,10 @@ def count_evaluation(
     "Count this model's test-set evaluation, once, and record the count in the run."
     facts = run.record("data/dataset.json")
     parts = {name: digest for name, digest in facts["files"].items() if "train" not in name}
-    if SOURCES[facts["source"]].spec is None and len(facts["files"]) == 1:
+    source = find_source(facts["source"])
+    if source.spec is None and len(facts["files"]) == 1:
         parts = dict(facts["files"])  # one file has all images
-    if SOURCES[facts["source"]].n_held_out:  # the split decides which images are the test images
+    if source.n_held_out:  # the split decides which images are the test images
         parts["split"] = facts["split_sha256"]
     test_set_sha256 = sha256_bytes(canonical_json(parts).encode())
     model_sha256 = sha256_file(run.path("models/model.onnx"))
@@ -183,7 +184,7 @@ def compare_with_champion(
     released, facts = champion(run.artifacts), run.record("data/dataset.json")
     record: dict[str, Any] = {"run": None, "model_sha256": None, "same_images": False}
     if released is not None:
-        same = SOURCES[facts["source"]].releasable and run.data_verified is True
+        same = find_source(facts["source"]).releasable and run.data_verified is True
         digest = released.model_sha256
         record = {"run": released.run, "model_sha256": digest, "same_images": same}
         predictions = _champion_predictions(run, digest) if same else None

@@ -24,7 +24,7 @@ from mnist_nbdev.base.statistics import (
     regression_bounds,
     shared_confidence,
 )
-from ..data.sources import SOURCES
+from ..data.sources import SOURCES, find_source, is_source
 from .evaluation import calibration_bounds, expected_calibration_error
 from mnist_nbdev.gate.evidence import (
     CalibrationSample,
@@ -374,7 +374,7 @@ def check_data(
 ) -> Check:
     "Check that the model was evaluated on a full, verified test set."
     facts = evidence.data
-    source = SOURCES.get(facts.source) if facts else None
+    source = find_source(facts.source) if facts and is_source(facts.source) else None
     if facts and source and source.spec is None:
         return _check_own_data(facts, source.title)
     n_test = source.n_test if source and source.releasable else SOURCES["mnist"].n_test

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..base.arrays import read_arrays
 from ..base.files import PipelineError, canonical_json, read_json, sha256_file
 from ..base.settings import Settings
-from ..data.sources import SOURCES, load_dataset
+from ..data.sources import find_source, load_dataset
 from ..gate.evaluation import evaluate, load_predictions
 from ..gate.release import decide, decision_json
 from ..gate.robustness import ROBUSTNESS_TYPES, evaluate_robustness, robustness_figures
@@ -207,13 +207,13 @@ def verify_deep(
     if settings.data.path is not None:  # else where the run had them
         local["path"] = settings.data.path
     data = original.data.model_copy(update=local)
-    if missing := SOURCES[source].missing(data):
-        remedy = "Download them: `mnist-nbdev data fetch`."
-        if SOURCES[source].spec is None:
+    if missing := find_source(source).missing(data):
+        remedy = f"Download them: `mnist-nbdev data fetch --set data.source={source}`."
+        if data.path is not None:
             remedy = f"Say where they are: set MLOPS_DATA_SOURCE={source} and MLOPS_DATA_PATH."
         raise PipelineError(
             "--deep needs the images that the run was evaluated on, but "
-            f"{SOURCES[source].folder(data)} has no {missing[0]}. {remedy}"
+            f"{find_source(source).folder(data)} has no {missing[0]}. {remedy}"
         )
     test = load_dataset(data, original.seed, decode=True).test
     model = run.path("models/model.onnx")

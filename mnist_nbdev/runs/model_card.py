@@ -14,7 +14,7 @@ import numpy as np
 
 from ..base.files import PipelineError
 from ..base.statistics import clopper_pearson_bounds
-from ..data.sources import SOURCES
+from ..data.sources import find_source
 from ..gate.evaluation import load_predictions
 from ..gate.evidence import Counts, Evidence
 from ..gate.checks import calibration_interval
@@ -83,7 +83,7 @@ def _errors(run: Run, source: str) -> dict[str, Any]:
         (i, names[labels[i]], names[predictions[i]], f"{float(confidences[i]):.1%}")
         for i in most_confident
     ]
-    mislabelled = np.array(SOURCES[source].mislabelled, dtype=int)
+    mislabelled = np.array(find_source(source).mislabelled, dtype=int)
     disagreements = mislabelled[np.isin(mislabelled, errors)].tolist()
     counts = {"n_errors": f"{len(errors):,}", "n_images": f"{len(labels):,}"}
     return {**counts, "errors": rows, "mislabelled": mislabelled, "disagreements": disagreements}
