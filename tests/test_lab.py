@@ -67,7 +67,7 @@ def test_a_notebook_that_was_only_run_is_no_change_for_git(checkout):
 
 
 def test_two_people_who_change_different_cells_of_a_notebook_are_merged(checkout):
-    path = checkout / "nbs/data/10_augmentation.ipynb"
+    path = checkout / "nbs/data/12_augmentation.ipynb"
 
     def change(number: int, words: str) -> None:
         notebook = nbformat.read(path, as_version=4)
@@ -169,7 +169,7 @@ def run_all_and_save(tab: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["data/10_augmentation.ipynb", "base/02_statistics.ipynb", "pipeline/1_data.ipynb"],
+    ["data/12_augmentation.ipynb", "base/02_statistics.ipynb", "pipeline/1_data.ipynb"],
 )
 def test_run_all_passes_and_leaves_the_sources_as_they_were(browser, lab, checkout, name):
     path = checkout / "nbs" / name
