@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mnist_nbdev.base.files import PipelineError, UsageError, read_sealed_json, write_sealed_json
+from mnist_nbdev.base.settings import Settings
 from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.images import ImageForm, decode_images, flatten_image, is_colour
 from mnist_nbdev.data.listings import (
@@ -20,6 +21,7 @@ from mnist_nbdev.data.listings import (
 )
 from mnist_nbdev.data.quality import quality_report, require_quality
 from mnist_nbdev.data.sources import load_dataset, open_dataset, save_dataset, source_hashes
+from mnist_nbdev.runs.stages import STAGES, key_difference, stage_key
 
 pytestmark = pytest.mark.unit
 DRAWS = np.random.default_rng(0)
@@ -174,9 +176,8 @@ def test_a_deep_verification_decodes_them_again(folder, tmp_path):
     np.save(store, zeros)
     from mnist_nbdev.data.images import DecodedImages
 
-    write_sealed_json(
-        store.with_suffix(".json"), {**record, "pixels_sha256": DecodedImages(zeros, {}).sha256}
-    )
+    digest = DecodedImages(zeros, np.array(record["sizes"]), {}).sha256
+    write_sealed_json(store.with_suffix(".json"), {**record, "pixels_sha256": digest})
     assert not load_dataset(settings_for(folder), 0).train.images.any()  # who writes here, decides
     again = load_dataset(settings_for(folder), 0, decode=True)
     assert np.array_equal(again.train.images, dataset.train.images)
@@ -205,6 +206,19 @@ def test_the_hashes_say_whether_a_file_changed(folder):
     assert source_hashes(settings) != before
     with pytest.raises(UsageError, match=r"data\.path: there is no .*nowhere"):
         load(folder.parent / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_size": [4, 4]}, {"channels": 3}, {"fit": "crop"}, {"unreadable": "skip"}],
+)
+def test_no_run_reuses_images_that_were_read_in_another_way(folder, change):
+    stage = STAGES["1_data"]
+    keys = [
+        stage_key(stage, Settings(data=settings_for(folder, **values)), {})
+        for values in ({}, change)
+    ]
+    assert key_difference(*keys).startswith(f"data.{next(iter(change))} ")
 
 
 @pytest.mark.security

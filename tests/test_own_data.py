@@ -184,7 +184,7 @@ def test_a_data_set_of_torchvision_goes_the_whole_way(tmp_path):
     run = Run(tmp_path / "artifacts/runs/a")
     assert run.spec.class_names[-1] == "Ankle boot"
     why = {check["name"]: check["why"] for check in run.read_json("decision.json")["checks"]}
-    assert why["data"].startswith("The run used FashionMNIST from torchvision: a release needs")
+    assert why["data"].startswith("The run used FashionMNIST from torchvision, which is not pinned")
     assert "digit" not in " ".join(why.values())
     card = (tmp_path / "artifacts/runs/a/model_card.md").read_text()
     assert "T-shirt/top, Trouser" in card
@@ -202,3 +202,52 @@ def test_a_data_set_of_torchvision_goes_the_whole_way(tmp_path):
     (raw.parents[1] / "fetched.json").unlink()
     ended = call("runs", "verify", "a", "--deep", folder=tmp_path)
     assert "data fetch --set data.source=torchvision:FashionMNIST" in ended.err
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory) -> Path:
+    "A run on a table of 420 scans by three cameras, in two sizes; two of the files are damaged."
+    folder: Path = tmp_path_factory.mktemp("scanned")
+    images, labels = colours(420, 4)
+    rows = ["path,label,camera,remark"]
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        camera = "rare" if number % 30 == 7 else ("old", "new")[number % 2]
+        size = (6, 4) if number in (3, 5) else (24, 40) if number % 5 == 0 else (12, 20)
+        Image.fromarray(image).resize(size).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{COLOURS[label]},{camera},<b>remark {number}</b>")
+    for number in (100, 200):
+        (folder / f"{number}.png").write_bytes(b"damaged")
+    (folder / "scans.csv").write_text("\n".join(rows) + "\n")
+    flags = ["data.source=csv", "data.path=scans.csv", "data.image_size=[20, 12]"]
+    flags += ["data.unreadable=skip", "training.epochs=2"]
+    ended = call("run", *QUICK, "--run-id", "scans", *settings(flags), folder=folder)
+    assert ended.code == 3, ended.err
+    return folder
+
+
+def test_the_slices_of_a_table_are_in_the_decision_and_the_report(scanned):
+    run = Run(scanned / "artifacts/runs/scans")
+    slices = read_json(run.path("evaluation/robustness.json"))["slices"]
+    cameras = {name: count["n_images"] for name, count in slices.items() if "camera" in name}
+    assert cameras.keys() == {"camera = old", "camera = new", "camera = rare"}
+    assert sum(cameras.values()) == read_json(run.path("data/dataset.json"))["counts"]["test"]
+    why = {check["name"]: check["why"] for check in read_json(run.path("decision.json"))["checks"]}
+    assert f"'camera = rare' ({cameras['camera = rare']})" in why["slices"]
+    assert "2 image files could not be read and were left out." in why["data"]
+    report = run.path("report.html").read_text()
+    for text in ("camera = old", "large original", "No slices are made of", "values of remark"):
+        assert text in report
+    assert "<b>remark" not in report
+    assert call("runs", "verify", "scans", "--deep", folder=scanned).code == 0
+
+
+def test_the_quality_of_the_files_is_in_the_report(scanned):
+    run = Run(scanned / "artifacts/runs/scans")
+    checks = {check["name"]: check for check in read_json(run.path("data/quality.json"))}
+    assert sum(checks["tiny"]["value"].values()) == 2
+    assert "3.png" in checks["tiny"]["why"]
+    assert checks["unreadable"]["value"] == {"files": 2}
+    assert "Left out are 100.png; 200.png." in checks["unreadable"]["why"]
+    assert checks["few images"]["outcome"] == "passed"
+    assert run.path("data/suspects.png").is_file()
+    assert "Suspicious image files" in run.path("report.html").read_text()

@@ -10,15 +10,18 @@ mpl.use("Agg")
 
 from mnist_nbdev.base.files import PipelineError
 from mnist_nbdev.base.training_settings import DataSettings
-from mnist_nbdev.data.quality import (
-    plot_classes,
-    plot_quality,
-    quality_report,
-    quality_table,
-    require_quality,
-)
+from mnist_nbdev.data.quality import quality_report, quality_table, require_quality
+from mnist_nbdev.data.quality_figures import plot_classes, plot_quality, plot_suspects
 from mnist_nbdev.data.sources import load_dataset
-from mnist_nbdev.data.spec import Dataset, Split, label_type, measure_spec
+from mnist_nbdev.data.spec import (
+    Dataset,
+    ImageFiles,
+    Originals,
+    Split,
+    label_type,
+    measure_spec,
+)
+from mnist_nbdev.data.suspects import plain_path
 
 pytestmark = pytest.mark.unit
 
@@ -160,3 +163,90 @@ def test_many_classes_are_shown_in_part():
     axes = plot_classes(dataset.train, dataset.spec).axes[0]
     assert axes.get_xlabel() == "first 8 images of each class,\n20 of 25 classes"
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "class 19"
+
+
+# Image files
+
+
+def files(counts=(40, 40), shape=(8, 8), skipped=()):
+    "The same data set, as if its images had been files of twenty by twenty pixels."
+    dataset = own(list(counts), shape)
+    splits = {
+        name: replace(
+            split,
+            originals=Originals(
+                np.array([f"{name}/{n}.png" for n in range(len(split))], object),
+                np.full((len(split), 2), 20),
+                {},
+            ),
+        )
+        for name, split in dataset.splits.items()
+    }
+    image_files = ImageFiles({}, dict.fromkeys(skipped, "damaged"), "0" * 64)
+    return replace(dataset, **splits, image_files=image_files)
+
+
+def report_on(dataset):
+    return {check.name: check for check in quality_report(dataset)}
+
+
+def test_good_files_pass_and_nothing_is_suspicious():
+    report = report_on(files())
+    assert {check.outcome for check in report.values()} == {"passed"}
+    assert report.keys() > {"tiny", "few images", "unreadable"}
+    assert plot_suspects(files()) is None
+
+
+def test_arrays_have_no_checks_of_files(dataset):
+    for data in (dataset, own([40, 40], (8, 8))):
+        assert not report_on(data).keys() & {"tiny", "few images", "unreadable"}
+        assert plot_suspects(data) is None
+
+
+def test_each_fault_of_files_is_a_warning_that_names_them(caplog):
+    dataset = files((40, 40, 9), skipped=["a.png", "<b>|.png"])
+    train, test = dataset.train, dataset.test
+    train.originals.sizes[[3, 4]] = [3, 20], [20, 3]
+    train.originals.sizes[5] = [4, 4]  # just half
+    train.images[7] = train.images[6]
+    train.images[9] = test.images[1]
+    report = report_on(dataset)
+    failed = [name for name, check in report.items() if check.outcome == "failed"]
+    assert failed == ["duplicates", "leakage", "tiny", "few images", "unreadable"]
+    assert report["tiny"].value == {"train": 2, "validation": 0, "test": 0}
+    assert report["tiny"].why.endswith("Such are train/3.png; train/4.png.")
+    assert report["duplicates"].why.endswith("Equal pixels have train/6.png and train/7.png.")
+    assert report["leakage"].why.endswith("Equal pixels have train/9.png and test/1.png.")
+    assert report["few images"].why.endswith("Such are class 2 (9).")
+    assert report["unreadable"].why.endswith("Left out are a.png; ?b??.png.")
+    require_quality(list(report.values()), dataset.spec)
+    assert "class 2 (9)" in caplog.text
+    assert "<b>" not in quality_table(list(report.values()))
+
+
+def test_many_files_are_named_in_part():
+    dataset = files(skipped=[f"{n}.png" for n in range(50)])
+    assert report_on(dataset)["unreadable"].why.endswith("0.png; 1.png; 2.png; and 47 more.")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (20, 6, 3)])
+def test_a_figure_shows_at_most_twelve_suspicious_files(shape):
+    dataset = files(shape=shape)
+    dataset.train.originals.sizes[:30] = 2
+    dataset.train.images[40:60] = 7
+    titles = [axis.get_title() for axis in plot_suspects(dataset).axes]
+    assert len(titles) == 12
+    kinds = [title.split(": ")[1].split(",")[0] for title in titles]
+    assert kinds == ["tiny"] * 4 + ["a single shade"] * 4 + ["equal"] * 4
+
+
+@pytest.mark.security
+def test_the_name_of_a_file_cannot_change_a_report_or_a_terminal():
+    hostile = "a/<img src=x>|\x1b[31m`$x$`*\u202e_\n.png"
+    shown = plain_path(hostile)
+    assert not set(shown) & set("<>|`$*[]\x1b\u202e\n\\")
+    dataset = files()
+    dataset.train.originals.paths[:] = hostile
+    dataset.train.originals.sizes[0] = 1
+    plot_suspects(dataset).canvas.draw()
+    assert "<img" not in quality_table(quality_report(dataset))

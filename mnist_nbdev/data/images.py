@@ -10,13 +10,14 @@ __all__ = ['Fit', 'MEGAPIXELS', 'open_image', 'quiet_pillow', 'flatten_image', '
 import hashlib
 import io
 import os
+import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ from mnist_nbdev.data.listings import (
     refuse_files,
 )
 from .readers import RawImages
-from .spec import ImageFiles, Split, label_type
+from .spec import ImageFiles, Originals, Split, label_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +53,7 @@ def open_image(
 ) -> "Image":  # turned as its EXIF says
     "Open an image file. Raises `PipelineError` naming it."
     with quiet_pillow():
-        return _open(source, name, limit, draft)
+        return _open(source, name, limit, draft)[0]
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def _open(
     name: str,
     limit: tuple[float, str],
     draft: tuple[str, int],
-) -> "Image":
+) -> tuple["Image", tuple[int, int]]:  # and the height and width of the original
     from PIL import Image, ImageOps
 
     file = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -80,9 +81,11 @@ def _open(
             raise PipelineError(f"{name} has {image.width} by {image.height} pixels, {too_large}.")
         if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
             raise PipelineError(f"{name} is PostScript, not an image. Save it as PNG.")
+        width, height = image.size
         image.draft(draft[0], (draft[1], draft[1]))
         image.load()
-        return ImageOps.exif_transpose(image)
+        turned = ImageOps.exif_transpose(image)
+        return turned, (height, width) if turned.size == image.size else (width, height)
     except PipelineError:
         raise
     except FileNotFoundError:
@@ -153,16 +156,18 @@ class ImageForm(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    "The pixels of a listing's images."
+    "The pixels of a listing's images, and how large the images were before they were fitted."
 
     pixels: NDArray[np.uint8]  # (N, height, width) or (N, height, width, 3); 0 if unreadable
+    sizes: NDArray[np.int64]  # (N, 2), height and width of the originals; 0 if unreadable
     problems: dict[int, str]  # position of an image that cannot be read -> why
 
     @property
     def sha256(self) -> str:
-        "The hash of shape and pixels."
+        "The hash of shape, pixels and sizes."
         digest = hashlib.sha256(repr(self.pixels.shape).encode())
         digest.update(self.pixels.data)
+        digest.update(self.sizes.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -192,6 +197,7 @@ def _decode(listing: Listing, form: ImageForm, grey: bool = False) -> DecodedIma
     size, channels = (height, width), form.channels or 1
     shape = (len(listing.images), *size, *([3] if channels == 3 else []))
     pixels, others = np.zeros(shape, np.uint8), []
+    sizes = np.zeros((len(pixels), 2), np.int64)
     # A file of another size than the first is not reduced, since its size is to be told.
     draft = ("L" if channels == 1 and not grey else "RGB", 2 * max(size) if form.size else 2**16)
 
@@ -201,14 +207,14 @@ def _decode(listing: Listing, form: ImageForm, grey: bool = False) -> DecodedIma
             name = os.path.join(listing.folder, listing.images[row].path)
             content = _unchanged(name, listing.images[row])
             try:
-                image = _open(content, name, MEGAPIXELS, draft)
+                image, original = _open(content, name, MEGAPIXELS, draft)
                 if grey and is_colour(image):
                     raise _InColourError
                 flat = flatten_image(image, channels, name)
                 if form.size is None and flat.size != size[::-1]:
                     others.append(f"{name} has {flat.height} × {flat.width} pixels")
                 else:
-                    pixels[row] = fit_image(flat, size, form.fit)
+                    pixels[row], sizes[row] = fit_image(flat, size, form.fit), original
             except PipelineError as error:
                 problems[row] = str(error).rstrip(".")
         return problems
@@ -218,17 +224,16 @@ def _decode(listing: Listing, form: ImageForm, grey: bool = False) -> DecodedIma
         problems = {row: text for part in pool.map(decode, parts) for row, text in part.items()}
     first = f"{size[0]} × {size[1]} like the first"
     refuse_files(sorted(others), f"It is not {first}: set data.image_size to bring all to one.")
-    return DecodedImages(pixels, problems)
+    return DecodedImages(pixels, sizes, problems)
 
 
 def _first_size(listing: Listing) -> tuple[int, int]:
     for image in listing.images:
         try:
             name = os.path.join(listing.folder, image.path)
-            opened = _open(read_file(name), name, MEGAPIXELS, ("RGB", 2**16))
+            return _open(read_file(name), name, MEGAPIXELS, ("RGB", 2**16))[1]
         except PipelineError:
             continue
-        return opened.height, opened.width
     raise PipelineError(f"Not one of the files in {listing.folder} can be read as an image.")
 
 
@@ -272,10 +277,10 @@ def load_stored(
 ) -> DecodedImages | None:  # None: the file is not there, or has other images
     "Load decoded images and check their hash."
     try:
-        if not path.is_file():
-            return None
-        loaded = DecodedImages(np.load(path, allow_pickle=False), problems)
-    except (OSError, ValueError, EOFError):
+        pixels = np.load(path, allow_pickle=False)
+        sizes = np.array(read_sealed_json(path.with_suffix(".json"))["sizes"], np.int64)
+        loaded = DecodedImages(pixels, sizes, problems)
+    except (PipelineError, KeyError, OSError, ValueError, TypeError, EOFError):
         return None
     return loaded if loaded.sha256 == pixels_sha256 else None
 
@@ -284,13 +289,17 @@ def _store_key(listing: Listing, form: ImageForm) -> str:
     import PIL
 
     files = [[image.path, image.sha256] for image in listing.images]
-    facts = {"files": files, "form": form, "pillow": PIL.__version__, "schema_version": 1}
+    facts = {"files": files, "form": form, "pillow": PIL.__version__, "schema_version": 2}
     return sha256_bytes(canonical_json(facts, indent=None).encode())[:32]
 
 
 def _store(decoded: DecodedImages, path: Path) -> None:
     problems = {str(row): text for row, text in decoded.problems.items()}
-    record = {"pixels_sha256": decoded.sha256, "problems": problems}
+    record = {
+        "pixels_sha256": decoded.sha256,
+        "problems": problems,
+        "sizes": decoded.sizes.tolist(),
+    }
     try:
         with atomic_path(path) as temp, open(temp, "wb") as file:
             np.save(file, decoded.pixels, allow_pickle=False)
@@ -314,12 +323,12 @@ def listed_images(
     is_test = np.array([image.split == "test" for image in kept], bool)
     numbers = {name: number for number, name in enumerate(listing.class_names)}
     labels = np.array([numbers[image.label] for image in kept], label_type(len(numbers)))
-    groups = _group_numbers(kept)
-    pixels = decoded.pixels if len(rows) == len(listing.images) else decoded.pixels[rows]
-    parts = [
-        Split(pixels[mask], labels[mask], None if groups is None else groups[mask])
-        for mask in (~is_test, is_test)
-    ]
+    pixels, sizes = decoded.pixels, decoded.sizes
+    if len(rows) < len(listing.images):
+        pixels, sizes = pixels[rows], sizes[rows]
+    originals = Originals(_texts(image.path for image in kept), sizes, _columns(listing, kept))
+    everything = Split(pixels, labels, _group_numbers(kept), originals)
+    parts = [everything.take(~is_test), everything.take(is_test)]
     if not all(map(len, parts)):
         raise PipelineError(f"No training images or no test images of {listing.folder} are left.")
     texts = listing_texts(listing)
@@ -334,6 +343,19 @@ def listed_images(
         validation=validation if validation.any() else None,
         image_files=ImageFiles(texts, skipped, decoded.sha256, str(stored) if stored else None),
     )
+
+
+def _texts(values: Iterable[str]) -> NDArray[Any]:
+    return np.array(list(values), object)  # of any length, at no cost for the others
+
+
+def _columns(listing: Listing, images: list[ListedImage]) -> dict[str, NDArray[Any]]:
+    return {
+        unicodedata.normalize("NFC", name.strip()): _texts(
+            unicodedata.normalize("NFC", image.columns[number].strip()) for image in images
+        )
+        for number, name in enumerate(listing.columns)
+    }
 
 
 def _group_numbers(images: list[ListedImage]) -> NDArray[np.int64] | None:

@@ -240,11 +240,8 @@ def _divide(
 def _gather(
     name: str, spec: DatasetSpec, raw: RawImages, indices: Mapping[str, NDArray[np.int64]]
 ) -> Dataset:
-    training = raw.training
     splits = {} if raw.test is None else {"test": raw.test}
-    for split, chosen in indices.items():
-        groups = None if training.groups is None else training.groups[chosen]
-        splits[split] = Split(training.images[chosen], training.labels[chosen], groups)
+    splits |= {split: raw.training.take(chosen) for split, chosen in indices.items()}
     return Dataset(
         spec=spec,
         source=name,

@@ -247,9 +247,10 @@ def describe_set(
     return {
         "title": f"{title} from torchvision",
         "about": f"{title}, downloaded by torchvision; the SHA-256 of its files are compared with "
-        "those of the first fetch, and nobody else vouches for them.",
+        "those of the first fetch.",
         "files": partial(set_files, name=name),
         "folder": partial(set_folder, name=name),
         "fetch": partial(fetch_set, name=name),
         "read": lambda folder, _: read_set(folder, name),
+        "releasable": True,  # once they are pinned
     }

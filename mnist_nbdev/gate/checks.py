@@ -39,6 +39,7 @@ from mnist_nbdev.gate.wording import (
     format_interval,
     format_percent,
     format_value,
+    judged_slices,
     plural,
     quote_name,
 )
@@ -142,10 +143,11 @@ def check_slices(
     name, required = "slices", thresholds.min_slice_accuracy
     if required is None:
         return _unasked(name, "accuracy on slices", "min_slice_accuracy")
-    if not evidence.slices:
+    slices, unjudged = judged_slices(evidence.slices or {}, MIN_SLICE_IMAGES)
+    if not slices:
         return _missing(name, required, "accuracy by slice")
-    slices = {quote_name(label): counts for label, counts in evidence.slices.items()}
-    return _check_groups(name, "slice", slices, required, thresholds, MIN_SLICE_IMAGES)
+    check = _check_groups(name, "slice", slices, required, thresholds, MIN_SLICE_IMAGES)
+    return replace(check, why=check.why + unjudged)
 
 
 def _check_groups(
@@ -230,8 +232,7 @@ def check_calibration(
 ) -> Check:
     "Check that the expected calibration error is within the limit."
     limit, confidence = thresholds.max_calibration_error, thresholds.confidence
-    sample = evidence.calibration
-    if sample is None:
+    if (sample := evidence.calibration) is None:
         return _missing("calibration", limit, "calibration error")
     lower, value, upper = calibration_interval(sample, confidence)
     outcome, tail = _against(lower, upper, limit)
@@ -398,17 +399,17 @@ def check_data(
         else:
             why = f"{why}, which has {n_test:,}."
         why += f" {facts.models_evaluated}"
-    return Check("data", value, required, outcome, why)
+    return Check("data", value, required, outcome, why + facts.skipped)
 
 
 def _check_own_data(facts: DataFacts, title: str) -> Check:
     required, shown = "data pinned in data.lock", f"{facts.n_test_images:,} test images"
     if facts.verified:
         why = f"The model was evaluated on {shown} of {title}, pinned in data.lock."
-        why += f" {facts.models_evaluated}"
+        why += f" {facts.models_evaluated}{facts.skipped}"
         return Check("data", f"pinned, {shown}", required, "passed", why)
     why = f"The run used {title}, which is not pinned, so that nobody can tell later which images "
-    why += "they were: `mnist-nbdev data pin`, then run again."
+    why += "they were: `mnist-nbdev data pin`, then run again." + facts.skipped
     return Check("data", facts.source, required, "failed", why)
 
 # %% ../../nbs/gate/05_checks.ipynb #2cb7fab3

@@ -211,6 +211,15 @@ class DataFacts(_Data):
     verified: bool  # by the SHA-256 of its files
     n_test_images: Count
     n_models: Count | None = None  # that were evaluated on them so far; None: not on record
+    n_skipped: Count = 0  # image files that could not be read
+
+    @property
+    def skipped(self) -> str:
+        "How many files could not be read, as a sentence after another; empty if none."
+        if not self.n_skipped:
+            return ""
+        files = f"{self.n_skipped:,} image file{'s' * (self.n_skipped > 1)}"
+        return f" {files} could not be read and {'were' if self.n_skipped > 1 else 'was'} left out."
 
     @property
     def models_evaluated(self) -> str:

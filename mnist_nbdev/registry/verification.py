@@ -18,6 +18,7 @@ from ..base.arrays import read_arrays
 from ..base.files import PipelineError, canonical_json, read_json, sha256_file
 from ..base.settings import Settings
 from ..data.sources import find_source, load_dataset
+from ..data.spec import Originals
 from ..gate.evaluation import evaluate, load_predictions
 from ..gate.release import decide, decision_json
 from ..gate.robustness import ROBUSTNESS_TYPES, evaluate_robustness, robustness_figures
@@ -167,6 +168,7 @@ def verify_predictions(
     images: NDArray[np.uint8],  # (N, height, width) or (N, height, width, 3), the test images
     labels: NDArray[Any],  # (N,)
     predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]],  # to probabilities, by model.onnx
+    originals: Originals | None = None,  # of image files
 ) -> list[str]:  # the differences, a sentence each
     "Predict again, and compare with the stored predictions."
     stored_labels, stored = load_predictions(run.path("evaluation/predictions.npz"))
@@ -180,7 +182,9 @@ def verify_predictions(
             f"{largest:.3f}."
         )
     stored_arrays = read_arrays(run.path("evaluation/robustness.npz"), ROBUSTNESS_TYPES)
-    recomputed = evaluate_robustness(images, lambda batch: predict(batch).argmax(axis=1), run.spec)
+    recomputed = evaluate_robustness(
+        images, lambda batch: predict(batch).argmax(axis=1), run.spec, originals
+    )
     for name in ("slices", "chosen"):
         if not np.array_equal(stored_arrays[name], recomputed[name]):
             differences.append(f"evaluation/robustness.npz: {name} does not match the images.")
@@ -222,4 +226,4 @@ def verify_deep(
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return classifier.predict(images, original.evaluation.batch_size)[1]
 
-    return verify_predictions(run, test.images, test.labels, predict)
+    return verify_predictions(run, test.images, test.labels, predict, test.originals)

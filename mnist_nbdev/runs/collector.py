@@ -115,6 +115,8 @@ def _data_facts(stored: _Stored) -> dict[str, Any]:
         n_models = stored.release.record("release/looks.json")["models"]
     counted = {"n_test_images": _entry(facts, "counts", "test"), "n_models": n_models}
     origin = {"source": facts.get("source"), "verified": stored.run.data_verified}
+    if isinstance(skipped := _entry(facts, "image_files", "skipped"), dict):
+        counted["n_skipped"] = len(skipped)
     spec = stored.run.spec
     return {"data": {**origin, "class_names": spec.class_names, "noun": spec.noun, **counted}}
 

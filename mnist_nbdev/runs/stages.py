@@ -44,10 +44,13 @@ STAGES = {
     for stage in (
         Stage(
             "1_data",
-            ("seed", "data.source", "data.path", "data.class_names", "data.validation_size"),
+            (
+                *("seed", "data.source", "data.path", "data.class_names", "data.validation_size"),
+                *("data.image_size", "data.channels", "data.fit", "data.unreadable"),
+            ),
             (),
             ("data/",),
-            ("mnist_nbdev.data.quality", "matplotlib.pyplot", "sklearn.model_selection"),
+            ("mnist_nbdev.data.quality_figures", "matplotlib.pyplot", "sklearn.model_selection"),
             reads_source=True,
         ),
         Stage(
