@@ -30,7 +30,7 @@ setup(
     ],
     python_requires=f">={project['min_python']}",
     install_requires=lines("requirements"),
-    extras_require={name: lines(f"{name}_requirements") for name in ("dev", "ci", "ui")},
+    extras_require={name: lines(f"{name}_requirements") for name in ("dev", "ci", "ui", "export")},
     entry_points={"console_scripts": lines("console_scripts")},
     # The presets and the stage notebooks live at the top of the checkout, where people look for
     # them; in the wheel they are data packages, so that an installed `run` needs no checkout.

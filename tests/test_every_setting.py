@@ -178,6 +178,22 @@ def own(tmp: Path, *flags: str) -> object:
     return len(dataset.train), dataset.spec
 
 
+def built(tmp: Path, *flags: str) -> object:
+    "The names of a network's weights, and their sizes; or why it cannot be built."
+    code = "from torch import nn\n\ndef own(spec, options):\n"
+    code += (
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10, options.get('bias', True)))\n"
+    )
+    (tmp / "networks.py").write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp)
+        try:
+            model = build_model(settings_of(*flags).model, seed=0)
+        except UsageError as error:
+            return str(error)
+    return [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+
+
 def run_made(tmp: Path, *flags: str) -> object:
     "Where a run goes and what it is worked on with, without working on it."
     made: list[object] = []
@@ -315,6 +331,10 @@ SEEN = {
     "data.mirrors": (loaded, "[http://b.test/]", ()),
     "data.download_timeout_s": (loaded, "7", ()),
     "data.download_retries": (loaded, "5", ()),
+    "model.architecture": (built, "networks:own", ()),
+    "model.options": (built, "{bias: false}", ("model.architecture=networks:own",)),
+    "model.pretrained": (built, "a.safetensors", (f"model.pretrained_sha256={'a' * 64}",)),
+    "model.pretrained_sha256": (built, "a" * 64, ("model.pretrained=a.safetensors",)),
     "inference.threads": (timed, "2", ()),
     "inference.warmup_runs": (timed, "3", ()),
     "inference.timed_runs": (timed, "30", ()),

@@ -211,7 +211,7 @@ def test_the_sliders_of_the_explore_page_transform_the_digit(browser, lab):
 def test_a_stage_says_which_notebook_was_edited_and_not_exported(checkout, tmp_path):
     folder = tmp_path / "edited"
     shutil.copytree(checkout, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-    path = folder / "nbs/model/00_network.ipynb"
+    path = folder / "nbs/model/01_network.ipynb"
     notebook = nbformat.read(path, as_version=4)
     exported = next(c for c in notebook.cells if c.source.startswith("#| export"))
     exported.source += "\nANSWER = 42"
@@ -226,4 +226,4 @@ def test_a_stage_says_which_notebook_was_edited_and_not_exported(checkout, tmp_p
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     said = json.dumps(nbformat.read(folder / "out.ipynb", as_version=4))
-    assert "nbs/model/00_network.ipynb was edited but not exported" in said
+    assert "nbs/model/01_network.ipynb was edited but not exported" in said

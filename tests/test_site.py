@@ -100,7 +100,7 @@ ONE_OF_EACH = [
     "draw.html",
     "search.html",
     "start/overview.html",
-    "tutorial/model/03_training.html",
+    "tutorial/model/04_training.html",
     "tutorial/cli/02_runs.html",
     "pipeline/4_evaluate.html",
     "pipeline/report.html",

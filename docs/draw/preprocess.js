@@ -1,7 +1,7 @@
 /**
  * Convert a picture to the 28 by 28 pixels of the model's input.
  *
- * This reimplements `read_digit` of nbs/model/06_reading.ipynb, step by step and with the same names;
+ * This reimplements `read_digit` of nbs/model/07_reading.ipynb, step by step and with the same names;
  * that notebook explains each step. tests/test_draw_page.py compares the two, so change both together.
  * The arithmetic of Pillow and SciPy is reproduced, including its rounding.
  *

@@ -26,7 +26,7 @@ class Book:
 
     root: Path  # the checkout
     source: Path  # Sphinx's source folder
-    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/00_network.ipynb" -> its page
+    pages: dict[str, str] = field(default_factory=dict)  # "nbs/model/01_network.ipynb" -> its page
     names: dict[str, str] = field(default_factory=dict)  # "DigitNet" -> "mnist_nbdev.model.network"
     docs: dict[str, str] = field(default_factory=dict)  # "plot_curves" -> its docstring
     settings: set[str] = field(default_factory=set)  # "training.epochs"
@@ -77,7 +77,7 @@ class Book:
 def write_page(
     book: Book,
     notebook: Path,  # the notebook, with its outputs
-    place: str,  # path of the page: "tutorial/model/00_network.ipynb"
+    place: str,  # path of the page: "tutorial/model/01_network.ipynb"
     folder: str,  # base of its relative links: "nbs/model"
     title: str = "",  # replaces the notebook's title
     note: str = "",  # Markdown below the title

@@ -29,6 +29,7 @@ from mnist_nbdev.base.settings import (
     flatten_settings,
     setting_fields,
 )
+from .training_settings import DIGITNET_SETTINGS
 
 # %% ../../nbs/base/05_loading.ipynb #41bb55b8
 def project_root() -> Path:
@@ -283,6 +284,7 @@ def resolve_settings(
         layers |= read_settings_file(config_file)
     layers |= read_environment(os.environ if environment is None else environment)
     layers |= read_flags(flags)
+    layers = _without_another_network(layers)
     settings = validate_settings(layers)
     origins = {key: layers[key].origin if key in layers else "default" for key in setting_fields()}
     for name in MNIST_THRESHOLDS if settings.data.is_mnist else ():
@@ -290,6 +292,19 @@ def resolve_settings(
         if key not in layers or layers[key].value is None:
             origins[key] = "MNIST's"
     return ResolvedSettings(settings, origins)
+
+
+def _without_another_network(layers: dict[str, Value]) -> dict[str, Value]:
+    "Leave out how a preset shapes digitnet, where another architecture is trained."
+    architecture = layers.get("model.architecture")
+    if architecture is None or architecture.value == "digitnet":
+        return layers
+    shapes = {f"model.{name}" for name in DIGITNET_SETTINGS}
+    return {
+        key: item
+        for key, item in layers.items()
+        if key not in shapes or not item.origin.startswith("preset ")
+    }
 
 # %% ../../nbs/base/05_loading.ipynb #7f9c4453
 def validate_settings(

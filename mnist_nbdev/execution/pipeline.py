@@ -88,7 +88,7 @@ def run_stages(
             kernels.execute(stage, run, next_stages=stages[number + 1 :])
             timing = run.read_json("timing.json")
             added = {name: value for name, value in timing.items() if value != before.get(name)}
-            key = stage_key(stage, run.settings, hashes)  # now that the data files exist
+            key = key or stage_key(stage, run.settings, hashes)  # now that the data files exist
             hashes |= write_stage_record(run, stage, key, added, why)
         run.add_timing(stages={stage.name: round(time.perf_counter() - began, 3)})
 

@@ -124,8 +124,18 @@ not intended for any use where a wrong class causes harm, unless a person verifi
   digits in the early 1990s.
 {%- endif %}
 
-- Network: convolutional channels {{ run.settings.model.conv_channels|join(", ") }}; hidden dense
-  units {{ run.settings.model.fc_hidden_dims|join(", ") or "none" }}.
+{% set model = run.settings.model %}
+{% if model.architecture == "digitnet" %}
+- Network: convolutional channels {{ model.conv_channels|join(", ") }}; hidden dense
+  units {{ model.fc_hidden_dims|join(", ") or "none" }}.
+{% else %}
+- Network: {{ model.architecture }}{{ ", options " if model.options }}
+  {%- for name, value in model.options|dictsort %}{{ ", " if not loop.first }}{{ name }} {{ value }}
+  {%- endfor %}.
+{% endif %}
+{% if model.pretrained %}
+- The training started from {{ model.pretrained }}, SHA-256 {{ model.pretrained_sha256[:12] }}.
+{% endif %}
 - Training: number of epochs {{ run.settings.training.epochs }}, seed {{ run.settings.seed }}.
 - Code: SHA-256 of the modules {{ machine.code_sha256[:12] }}; {{ machine.processor }}.
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from ..base.files import read_json, sha256_bytes
 from ..base.loading import package_folder
+from ..base.project_code import architecture_code
 from ..base.settings import TRAINING_SETTINGS, Settings, select_settings
 from ..data.pins import lock_sha256
 from ..data.sources import source_hashes
-from .environment import code_hash, package_versions
+from .environment import code_hash, installed_version, package_versions
 
 # %% ../../nbs/runs/01_stages.ipynb #877b906f
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Stage:
     outputs: tuple[str, ...]  # files, or folders ending in "/", that it writes
     imports: tuple[str, ...]  # modules that its kernel imports in advance
     reads_source: bool = False  # its result also depends on the source files
+    builds_network: bool = False  # its result also depends on the project's code that builds it
     evaluates_test_set: bool = False  # the ledger counts the models that it evaluates
     always_runs: bool = False  # never reused: its result depends on when it runs
     has_own_log: bool = False  # it writes logs/training_<time>.log
@@ -64,6 +66,7 @@ STAGES = {
                 "training/",
             ),
             ("mnist_nbdev.model.training", "matplotlib.pyplot"),
+            builds_network=True,
             has_own_log=True,
         ),
         Stage(
@@ -124,12 +127,17 @@ def stage_key(
         if source is None:
             return None
         inputs |= source | lock_sha256(settings.data)
+    if stage.builds_network:
+        inputs |= architecture_code(settings.model.architecture)
+    packages = package_versions()
+    if "models/model.onnx" in stage.outputs and settings.model.architecture != "digitnet":
+        packages = packages | {"onnxscript": installed_version("onnxscript")}
     return {
         "settings": select_settings(settings, stage.settings),
         "inputs": inputs,
         "code": code_hash(),
         "notebook": notebook_code_hash(stage.notebook),
-        "packages": package_versions(),
+        "packages": packages,
     }
 
 # %% ../../nbs/runs/01_stages.ipynb #deaf8718
