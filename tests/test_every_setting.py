@@ -321,12 +321,34 @@ def registered(tmp: Path, *flags: str) -> object:
     return calls
 
 
+def pictures(tmp: Path, *flags: str) -> object:
+    from PIL import Image
+
+    for number in range(60):
+        path = tmp / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    if any("unreadable" in flag for flag in flags):
+        (tmp / "pictures/a/0.png").write_bytes(b"")
+    place = (f"data.path={tmp / 'pictures'}", f"data.root={tmp}", "data.source=folder")
+    try:
+        dataset = sources.load_dataset(settings_of(*place, *flags).data, seed=0)
+    except PipelineError as error:
+        return str(error)
+    return dataset.spec.image_shape, hashlib.sha256(dataset.train.images.tobytes()).hexdigest()
+
+
 SEEN = {
     "experiment_name": (run_made, "other", ()),
     "data.source": (loaded, "sample", ()),
     "data.root": (loaded, "elsewhere", ()),
     "data.path": (own, "HERE/b.npz", ()),
     "data.class_names": (own, "[a, b, c]", ()),
+    "data.image_size": (pictures, "[4, 4]", ()),
+    "data.channels": (pictures, "1", ()),
+    "data.fit": (pictures, "crop", ("data.image_size=[4, 4]",)),
+    "data.unreadable": (pictures, "skip", ("data.unreadable=refuse",)),
     "data.validation_size": (divided, "500", ("data.validation_size=300",)),
     "data.mirrors": (loaded, "[http://b.test/]", ()),
     "data.download_timeout_s": (loaded, "7", ()),

@@ -8,13 +8,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mnist_nbdev.base.files import PipelineError, canonical_json, read_sealed_json
-from mnist_nbdev.base.settings import ReleaseThresholds
+from mnist_nbdev.base.settings import Settings
 from mnist_nbdev.base.training_settings import DataSettings
 from mnist_nbdev.data.corruptions import slice_masks, slice_names, slices_left_out
 from mnist_nbdev.data.sources import load_dataset, open_dataset, save_dataset
 from mnist_nbdev.data.spec import MNIST_SPEC, DatasetSpec, Split, measure_spec, stored_spec
+from mnist_nbdev.gate.checks import check_slices
 from mnist_nbdev.gate.evidence import good_evidence
-from mnist_nbdev.gate.release import check_slices
 from mnist_nbdev.gate.robustness import evaluate_robustness, plot_slices
 
 pytestmark = pytest.mark.unit
@@ -187,7 +187,7 @@ def judged(**rare):
     slices = good_evidence().slices | {
         name: {"n_correct": n, "n_images": n} for name, n in rare.items()
     }
-    return check_slices(good_evidence(slices=slices), ReleaseThresholds())
+    return check_slices(good_evidence(slices=slices), Settings().release_thresholds)
 
 
 def test_a_rare_camera_is_named_and_not_judged():
@@ -210,7 +210,7 @@ def test_a_fifth_of_a_property_without_images_is_still_insufficient():
 
 def test_rare_values_alone_show_nothing():
     slices = {"camera = old": {"n_correct": 9, "n_images": 9}}
-    check = check_slices(good_evidence(slices=slices), ReleaseThresholds())
+    check = check_slices(good_evidence(slices=slices), Settings().release_thresholds)
     assert (check.outcome, check.value) == ("insufficient", None)
 
 

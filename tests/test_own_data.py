@@ -40,6 +40,7 @@ def project(tmp_path_factory) -> Path:
     np.savez(folder / "colours.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     names = f"data.class_names=[{', '.join(COLOURS)}]"
     flags = ["data.source=npz", "data.path=colours.npz", names, "training.epochs=4"]
+    flags.append("release_thresholds.min_class_recall=0.9")
     ended = call("run", *QUICK, "--run-id", "first", *settings(flags), folder=folder)
     assert ended.code == 3, ended.err
     return folder
@@ -220,6 +221,7 @@ def scanned(tmp_path_factory) -> Path:
     (folder / "scans.csv").write_text("\n".join(rows) + "\n")
     flags = ["data.source=csv", "data.path=scans.csv", "data.image_size=[20, 12]"]
     flags += ["data.unreadable=skip", "training.epochs=2"]
+    flags.append("release_thresholds.min_slice_accuracy=0.9")
     ended = call("run", *QUICK, "--run-id", "scans", *settings(flags), folder=folder)
     assert ended.code == 3, ended.err
     return folder

@@ -70,7 +70,7 @@ def _open(
     limit: tuple[float, str],
     draft: tuple[str, int],
 ) -> tuple["Image", tuple[int, int]]:  # and the height and width of the original
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     megapixels, setting = limit
@@ -92,6 +92,8 @@ def _open(
         raise PipelineError(f"There is no image file {name}.") from None
     except Image.DecompressionBombError:
         raise PipelineError(f"{name} has more pixels than Pillow reads, {too_large}.") from None
+    except UnidentifiedImageError:  # names the buffer, not the file
+        raise PipelineError(f"{name} cannot be read as an image: its format is unknown.") from None
     except Exception as error:  # on a damaged file, Pillow's readers may raise anything
         raise PipelineError(f"{name} cannot be read as an image: {error}.") from None
 
