@@ -157,7 +157,7 @@ def require_exporter(
     if model.settings.architecture != "digitnet" and find_spec("onnxscript") is None:
         raise UsageError(
             f"model.architecture: exporting {model.settings.architecture} needs the package "
-            "onnxscript. Install it: pip install 'mnist-nbdev[export]'."
+            "onnxscript. Install it: `pip install onnxscript`."
         )
 
 # %% ../../nbs/model/05_export.ipynb #d446462b
