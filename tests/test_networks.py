@@ -286,7 +286,7 @@ def test_a_preset_shapes_digitnet_alone_and_a_flag_that_cannot_act_is_named():
 def test_a_missing_exporter_is_said_before_the_training(project, monkeypatch):
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     require_exporter(build_model(ModelSettings(), 0))
-    with pytest.raises(UsageError, match=r"pip install 'mnist-nbdev\[export\]'"):
+    with pytest.raises(UsageError, match=r"pip install onnxscript"):
         require_exporter(build_model(ModelSettings(architecture="networks:small"), 0))
 
 
