@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
@@ -164,7 +165,7 @@ class DecodedImages:
     sizes: NDArray[np.int64]  # (N, 2), height and width of the originals; 0 if unreadable
     problems: dict[int, str]  # position of an image that cannot be read -> why
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         "The hash of shape, pixels and sizes."
         digest = hashlib.sha256(repr(self.pixels.shape).encode())
@@ -260,12 +261,7 @@ def stored_images(
 ) -> tuple[DecodedImages, Path]:  # and the file that has them
     "Load decoded images, or decode and store them."
     path = store / f"{_store_key(listing, form)}.npy"
-    try:
-        record = read_sealed_json(path.with_suffix(".json"))
-        problems = {int(row): str(text) for row, text in record["problems"].items()}
-        loaded = load_stored(path, str(record["pixels_sha256"]), problems)
-    except (PipelineError, KeyError, ValueError, AttributeError):  # none there, or damaged
-        loaded = None
+    loaded = load_stored(path)
     if loaded is None:
         loaded = decode_images(listing, form)
         _store(loaded, path)
@@ -274,17 +270,20 @@ def stored_images(
 
 def load_stored(
     path: Path,  # of a file in the store
-    pixels_sha256: str,  # of the images that are meant
-    problems: dict[int, str],  # position of an unreadable image -> why
+    pixels_sha256: str | None = None,  # of the images that are meant; None: as was noted
+    problems: dict[int, str] | None = None,  # position of an unreadable image -> why; likewise
 ) -> DecodedImages | None:  # None: the file is not there, or has other images
     "Load decoded images and check their hash."
     try:
-        pixels = np.load(path, allow_pickle=False)
-        sizes = np.array(read_sealed_json(path.with_suffix(".json"))["sizes"], np.int64)
-        loaded = DecodedImages(pixels, sizes, problems)
-    except (PipelineError, KeyError, OSError, ValueError, TypeError, EOFError):
-        return None
-    return loaded if loaded.sha256 == pixels_sha256 else None
+        record = read_sealed_json(path.with_suffix(".json"))
+        if problems is None:
+            problems = {int(row): str(text) for row, text in record["problems"].items()}
+        expected = pixels_sha256 or record["pixels_sha256"]
+        sizes = np.array(record["sizes"], np.int64)
+        loaded = DecodedImages(np.load(path, allow_pickle=False), sizes, problems)
+    except (PipelineError, KeyError, OSError, ValueError, TypeError, EOFError, AttributeError):
+        return None  # none there, or damaged
+    return loaded if loaded.sha256 == expected else None
 
 
 def _store_key(listing: Listing, form: ImageForm) -> str:

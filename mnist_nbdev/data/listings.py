@@ -9,7 +9,6 @@ __all__ = ['CONTROL', 'IMAGE_SUFFIXES', 'SPLIT_FOLDERS', 'MAX_TABLE_BYTES', 'NO_
 
 # %% ../../nbs/data/03_listings.ipynb #042f1438
 import csv
-import hashlib
 import io
 import os
 import re
@@ -290,7 +289,7 @@ def hash_listing(
 
 
 def _hashes(paths: list[str]) -> list[str]:
-    return [hashlib.sha256(read_file(path)).hexdigest() for path in paths]
+    return [sha256_bytes(read_file(path)) for path in paths]
 
 
 def read_file(
